@@ -1,0 +1,67 @@
+# Two commands do everything: 'make book' and 'make test'. 'make help' lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+CLI := $(BIN)/functional-self
+export FUNCTIONAL_SELF_ROOT := $(CURDIR)
+# nothing here may phone home; a hub is used only where a subject asks for one
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help book html reproduce test lint acceptance environment subject browser clean clean-environment
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+
+book: environment subject ## re-execute every chapter at the quick preset, compare with the published runs, render the book
+	$(CLI) reproduce
+	$(CLI) build
+
+html: environment ## render the book from the published runs, executing nothing
+	$(CLI) build
+
+reproduce: environment subject ## re-execute every chapter at the quick preset and compare
+	$(CLI) reproduce
+
+test: environment subject browser ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+lint: environment ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+acceptance: environment subject browser ## the full repetition counts; writes a dated report into benchmarks/acceptance/
+	FUNCTIONAL_SELF_ACCEPTANCE=1 $(BIN)/python -m pytest -m acceptance
+
+environment: .venv/.complete ## the virtual environment, exactly as requirements.lock says
+
+.venv/.complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "make: Python 3.11 is needed; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "make: this Python has no venv; on Debian run: apt-get install python3.11-venv" >&2; exit 2; }
+	@rm -f $@
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+subject: environment ## fetch, check and convert the default subject once
+	@$(CLI) subjects --fetch smollm2 >/dev/null
+
+browser: ## Debian's chromium for the browser tests: installed when root, otherwise the command is named
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; \
+	else echo "make: the browser tests need chromium; run: sudo apt-get install chromium" >&2; exit 2; fi
+
+clean: ## remove the built book, scratch folders and runs that are not published
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	git clean -fdXq runs 2>/dev/null || true
+
+clean-environment: ## remove the virtual environment
+	rm -rf .venv

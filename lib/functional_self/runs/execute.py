@@ -1,0 +1,250 @@
+"""Execute a chapter with parameters and keep the run whole, or keep nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from functional_self import paths, subjects
+from functional_self.errors import RunError
+from functional_self.progress import FILE
+from functional_self.runs import provenance
+from functional_self.runs.chapter import Chapter
+from functional_self.runs.record import FIGURE, FOLDER, REDO_FROM, RESULT
+
+EPILOGUE_TAG = "functional-self-epilogue"
+MACHINE = "application/vnd.functional-self.machine+json"
+EPILOGUE = f"""\
+import resource, sys
+from IPython.display import display
+display({{"{MACHINE}": {{
+    "modules": sorted(m for m in sys.modules if m.startswith("functional_self")),
+    "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+}}, "text/plain": ""}}, raw=True)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run on disk: ``executed.ipynb``, ``results.json``, ``manifest.json``, ``scores/``, ``figures/``."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, chapter and key."""
+        return self.path.name
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Provenance: determinants, preset, overrides, commit, versions, machine, times."""
+        return self._json("manifest.json")
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Recorded results by name."""
+        return {result["name"]: result for result in self._json("results.json")}
+
+    @property
+    def notebook(self) -> nbformat.NotebookNode:
+        """The executed notebook."""
+        return nbformat.read(self.path / "executed.ipynb", as_version=4)
+
+    def _json(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{paths.shown(self.path / name)}: cannot be read ({error}); publish or run the chapter again"
+            ) from error
+
+
+def run(
+    chapter: Chapter, preset: str = "quick", overrides: dict[str, str] | None = None, force: bool = False
+) -> tuple[Run, bool]:
+    """Execute a chapter, or return the whole run that already has the same determinants.
+
+    Returns the run and whether it was executed now. The folder's name is the chapter and the hash of
+    everything that can change a number, and it appears by one rename.
+
+    Raises:
+        RunError: a cell failed; the message names chapter, cell and error.
+    """
+    parameters = chapter.resolve(preset, overrides)
+    determined = provenance.determinants(chapter, parameters)
+    home = paths.runs() / f"{chapter.name}-{provenance.key(determined)}"
+    if home.is_dir() and not force:
+        return Run(home), False
+    for name in determined["subjects"]:
+        _fetch(name)
+    commit, dirty = provenance.commit()
+    with paths.staging(paths.runs()) as scratch:
+        whole = scratch / "run"
+        started = time.time()
+        notebook = _execute(chapter, parameters, whole, scratch)
+        results, figures, machine = harvest(notebook)
+        manifest = determined | {
+            "preset": preset,
+            "overrides": overrides or {},
+            "commit": commit,
+            "dirty": dirty,
+            "versions": provenance.versions(),
+            "figures": figures,
+            "modules": machine.get("modules", []),
+            "peak_rss_bytes": machine.get("peak_rss_bytes"),
+            "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - started, 1),
+            "device": "cpu",
+        }
+        nbformat.write(notebook, whole / "executed.ipynb")
+        (whole / "results.json").write_text(json.dumps(list(results.values()), indent=1) + "\n", encoding="utf-8")
+        (whole / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        if home.exists():
+            home.rename(scratch / "replaced")
+        whole.rename(home)
+    return Run(home), True
+
+
+def analyse(chapter: Chapter, source: Run) -> list[str]:
+    """Redo a run's statistics from its shipped score tables, without a model; return what differs.
+
+    The chapter is executed with the run's own parameters while ``scores`` reads the run's tables. A value
+    agrees within 1e-9 relative; an empty list means that every result is the same.
+    """
+    with paths.staging(Path(tempfile.gettempdir()), prefix=".functional-self-") as scratch:
+        notebook = _execute(chapter, source.manifest["parameters"], scratch / "run", scratch, redo=source.path)
+        results, _, _ = harvest(notebook)
+    old = source.results
+    said = [f"result '{name}' is {'new' if name in results else 'gone'}" for name in sorted(old.keys() ^ results.keys())]
+    for name in sorted(old.keys() & results.keys()):
+        for part in ("value", "interval", "n"):
+            if not _same(old[name][part], results[name][part]):
+                said.append(f"result '{name}': {part} was {old[name][part]}, now {results[name][part]}")
+    return said
+
+
+def harvest(notebook: nbformat.NotebookNode) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
+    """Results by name, figures and the machine's report from a notebook's outputs; a repeated name raises RunError."""
+    results: dict[str, dict[str, Any]] = {}
+    figures: list[dict[str, str]] = []
+    machine: dict[str, Any] = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if RESULT in data:
+                if data[RESULT]["name"] in results:
+                    raise RunError(f"result '{data[RESULT]['name']}' is recorded twice")
+                results[data[RESULT]["name"]] = dict(data[RESULT])
+            if FIGURE in data:
+                figures.append(dict(data[FIGURE]))
+            machine |= data.get(MACHINE, {})
+    return results, figures, machine
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= 1e-9 * max(1.0, abs(a))
+    return bool(a == b)
+
+
+def _fetch(name: str) -> None:
+    """Bring a subject's files to this machine before a kernel starts."""
+    entry = subjects.resolve(name)
+    if not isinstance(entry, subjects.Mock):
+        subjects.directory(name.removeprefix(subjects.RANDOM), entry)
+
+
+def _execute(
+    chapter: Chapter, parameters: dict[str, Any], whole: Path, scratch: Path, redo: Path | None = None
+) -> nbformat.NotebookNode:
+    """Run the chapter's notebook through papermill in ``whole``; everything temporary stays in ``scratch``."""
+    whole.mkdir(parents=True)
+    source = nbformat.from_dict(chapter.notebook)
+    epilogue = nbformat.v4.new_code_cell(EPILOGUE, metadata={"tags": [EPILOGUE_TAG, "remove-cell"]})
+    source.cells = [*source.cells, epilogue]
+    nbformat.write(source, scratch / "source.ipynb")
+    progress = scratch / "progress.json"
+    environment = {
+        FOLDER: str(whole),
+        FILE: str(progress),
+        "FUNCTIONAL_SELF_ROOT": str(paths.root()),
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(scratch / "jupyter"),
+        "TMPDIR": str(scratch),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    } | ({REDO_FROM: str(redo)} if redo else {})
+    (scratch / "jupyter").mkdir()
+    with _environment(environment), _bar(chapter.name, progress):
+        try:
+            return papermill.execute_notebook(
+                str(scratch / "source.ipynb"),
+                None,
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(paths.root()),
+            )
+        except PapermillExecutionError as error:
+            trace = re.sub(r"\x1b\[[0-9;]*m", "", error.evalue)
+            said = f"{error.ename}: {' '.join(trace.split())}"
+            code = [c for c in source.cells if c.cell_type == "code"]
+            place = next((i + 1 for i, c in enumerate(code) if c.source.strip() == error.source.strip()), error.exec_count)
+            raise RunError(f"{paths.shown(chapter.path)}: code cell {place}: {said}") from error
+        except (RuntimeError, TimeoutError) as error:
+            raise RunError(f"{paths.shown(chapter.path)}: the kernel did not finish: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, for the kernel to inherit, and put the old ones back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _bar(name: str, reported: Path) -> Iterator[None]:
+    """Show the progress a kernel reports in a file, on a terminal only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.5):
+                with contextlib.suppress(OSError, ValueError):
+                    said = json.loads(reported.read_text())
+                    progress.update(task, description=f"{name}: {said['what']}", completed=said["done"], total=said["total"])
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()

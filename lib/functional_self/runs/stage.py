@@ -1,0 +1,135 @@
+"""Put the book together: prose from the sources, outputs from the published runs, and one strict build."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from functional_self import paths
+from functional_self.errors import RunError
+from functional_self.runs import chapter as chapters
+from functional_self.runs import claims, lint, published
+from functional_self.runs.execute import EPILOGUE_TAG, Run
+
+
+def problems() -> list[str]:
+    """What keeps the book from being built: stale runs, unresolved numbers, broken claims; one sentence each."""
+    said = [reason for name in chapters.chapters() for reason in published.freshness(name).reasons]
+    for path in pages():
+        said += lint.page(path)
+    for claim in claims.load():
+        if claim.chapter not in chapters.chapters():
+            said.append(f"claims: '{claim.id}' is about chapter '{claim.chapter}', which _toc.yml does not list")
+    return said
+
+
+def pages() -> list[Path]:
+    """The source files of every page in the table of contents."""
+    toc = (paths.root() / "_toc.yml").read_text(encoding="utf-8")
+    names = re.findall(r"(?:root|file):\s*(\S+)", toc)
+    return [paths.root() / f"{name}.md" for name in names]
+
+
+def build() -> Path:
+    """Build the book from the published runs; returns the index page.
+
+    Nothing is executed. The book replaces the last good one only when Sphinx, with warnings as errors and
+    every reference checked, succeeded. Raises RunError with everything that is wrong, one line each.
+    """
+    if said := problems():
+        raise RunError("; ".join(said))
+    root, work = paths.root(), paths.root() / "_build" / "staged"
+    _stage(work / "source")
+    command = [
+        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
+        *("build", str(work / "source"), "--path-output", str(work)),
+        *("-W", "-n", "--keep-going", "--quiet"),
+    ]
+    environment = {**os.environ, "FUNCTIONAL_SELF_ROOT": str(root)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    paths.write_text(work / "sphinx.log", log)
+    if done.returncode:
+        warned = [row for row in log.splitlines() if "WARNING" in row or "ERROR" in row or "Error" in row]
+        first = (warned or log.splitlines() or ["no output"])[0].replace(str(work / "source") + "/", "").replace(".ipynb", ".md")
+        raise RunError(
+            f"the book did not build: {first.strip()} ({len(warned)} problems; see {paths.shown(work / 'sphinx.log')})"
+        )
+    target = root / "_build" / "html"
+    with paths.staging(root / "_build") as scratch:
+        shutil.copytree(work / "_build" / "html", scratch / "html")
+        if target.exists():
+            target.rename(scratch / "old")
+        (scratch / "html").rename(target)
+    return target / "index.html"
+
+
+def _stage(source: Path) -> None:
+    """Write the staged sources, touching only files whose content changed so that Sphinx can skip the rest."""
+    root = paths.root()
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    config["execute"] = {"execute_notebooks": "off"}
+    wanted: dict[str, bytes] = {
+        "_config.yml": yaml.safe_dump(config, sort_keys=False).encode(),
+        "_toc.yml": (root / "_toc.yml").read_bytes(),
+    }
+    for path in (root / "book").rglob("*"):
+        if path.is_file() and not path.name.startswith("."):
+            wanted[path.relative_to(root).as_posix()] = path.read_bytes()
+    for name in chapters.chapters():
+        run = published.find(name)
+        assert run is not None  # problems() has said so
+        notebook = merge(chapters.load(name), run)
+        wanted[f"chapters/{name}.ipynb"] = nbformat.writes(notebook).encode()
+    for path in [p for p in source.rglob("*") if p.is_file()]:
+        if path.relative_to(source).as_posix() not in wanted:
+            path.unlink()
+    for relative, content in wanted.items():
+        path = source / relative
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def merge(chapter: chapters.Chapter, run: Run) -> nbformat.NotebookNode:
+    """Markdown from the source, outputs from the run; raises RunError where a code cell's text differs."""
+    ours = {"injected-parameters", EPILOGUE_TAG}
+    executed = [cell for cell in run.notebook.cells if cell.cell_type == "code" and not ours & set(cell.metadata.get("tags", []))]
+    merged = nbformat.from_dict(chapter.notebook)
+    code = [cell for cell in merged.cells if cell.cell_type == "code"]
+    if [cell.source.strip() for cell in code] != [cell.source.strip() for cell in executed]:
+        raise RunError(f"{paths.shown(chapter.path)}: its code cells are not those of run {run.name}; run and publish it again")
+    caption = provenance_line(run)
+    for place, (cell, done) in enumerate(zip(code, executed, strict=True), 1):
+        cell.execution_count = place
+        cell.outputs = [_output(output, caption) for output in done.outputs if output.get("name") != "stderr"]
+    for place, cell in enumerate(merged.cells):
+        cell["id"] = f"cell-{place}"
+    return merged
+
+
+def provenance_line(run: Run) -> str:
+    """The line under each figure: run, subject, parameters and commit, linked to the status page."""
+    manifest: dict[str, Any] = run.manifest
+    subject = ", ".join(manifest["subjects"])
+    dirty = " with uncommitted changes" if manifest["dirty"] else ""
+    text = f"run {run.name} · preset {manifest['preset']} · subject {subject} · commit {manifest['commit'][:10]}{dirty}"
+    link = f"../book/status.html#run-{manifest['chapter']}"
+    return f'<figcaption>Published <a href="{link}">{html.escape(text)}</a>.</figcaption>'
+
+
+def _output(output: nbformat.NotebookNode, caption: str) -> nbformat.NotebookNode:
+    """A run's output with the provenance line put under its figures."""
+    page = output.get("data", {}).get("text/html", "")
+    if "</figure>" in page:
+        output["data"]["text/html"] = page.replace("</figure>", caption + "</figure>")
+    return output

