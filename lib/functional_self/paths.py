@@ -72,6 +72,9 @@ def staging(parent: Path, prefix: str = ".tmp-") -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
     try:
         yield folder
+    except OSError as error:
+        error.filename = error.filename or str(parent)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

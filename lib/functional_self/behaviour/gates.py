@@ -72,24 +72,25 @@ def gates(table: pd.DataFrame, kind: str = "self", level: float = LEVEL, seed: i
 
 
 def order_agreement(items: pd.DataFrame, rng: np.random.Generator) -> Gate:
-    """G1: Spearman's rho of item contents with plus shown first and with minus shown first, about zero.
+    """G1: rank agreement of item contents y1, y2 under the two orders, about zero.
 
-    rho is taken over every item under both keyings (y and -y), so it does not depend on the keying. Null:
-    the second order's contents permuted over items with random signs.
+    With R the centred ranks among all y1, -y1, y2 and -y2 together, 2 sum R(y1) R(y2) / sum (R(y1)^2 + R(y2)^2): an
+    intraclass form of Spearman's rho in which neither the keying nor the naming of the orders matters.
     """
-    a, b = (items.groupby("item")[f"content_{order}"].mean().to_numpy() for order in ORDERS)
-    return _concordance("G1", "order agreement", _symmetric_ranks(a), _symmetric_ranks(b), rng)
+    y_I2 = items.groupby("item")[[f"content_{order}" for order in ORDERS]].mean().to_numpy()
+    ranks = stats.rankdata(np.stack([y_I2, -y_I2]).ravel())[: y_I2.size].reshape(y_I2.shape) - (2 * y_I2.size + 1) / 2
+    return _agreement("G1", "order agreement", 2 * ranks[:, 0] * ranks[:, 1], (ranks**2).sum(axis=1), rng)
 
 
 def reverse_keying(items: pd.DataFrame, rng: np.random.Generator) -> Gate:
-    """G3: correlation about zero of y with -y of the reverse-keyed twin, crossed over the orders.
+    """G3: agreement of y with -y of the reverse-keyed twin about zero, crossed over the orders.
 
-    sum_i (k_i1 r_i2 + k_i2 r_i1) / sqrt(sum k^2 sum r^2) with k, r the contents under the question and its
+    2 sum_i (k_i1 r_i2 + k_i2 r_i1) / sum_i (k_i1^2 + k_i2^2 + r_i1^2 + r_i2^2) with k, r the contents under the question and its
     twin and 1, 2 the orders: crossing them keeps a shared baseline prompt from feigning agreement.
     """
-    means = items.groupby("item")[[f"{form}_{order}" for form in ("ask", "reverse") for order in ORDERS]].mean()
-    k1, k2, r1, r2 = means.to_numpy().T
-    return _concordance("G3", "reverse-keyed agreement", np.stack([k1, k2], 1), np.stack([r2, r1], 1), rng)
+    means = items.groupby("item")[[f"{form}_{order}" for form in ("ask", "reverse") for order in ORDERS]].mean().to_numpy()
+    k1, k2, r1, r2 = means.T
+    return _agreement("G3", "reverse-keyed agreement", 2 * (k1 * r2 + k2 * r1), (means**2).sum(axis=1), rng)
 
 
 def content_sensitivity(items: pd.DataFrame, shuffled: pd.DataFrame, rng: np.random.Generator) -> Gate:
@@ -138,14 +139,13 @@ def split_half(items: pd.DataFrame) -> Gate:
     if halves.shape[1] < 2:
         return Gate("G5", "split-half reliability", float("nan"), float("nan"), RELIABILITY, float("nan"), n, 1.0)
     a, b = halves.to_numpy().T
-    r = _cosine(a[:, None], b[:, None])
+    r = _cosine(a, b)
     z0, error = np.arctanh(RELIABILITY / (2 - RELIABILITY)), (n - 2) ** -0.5
     z = np.arctanh(np.clip(r, -0.999999, 0.999999))
     p = 1.0 if np.isnan(r) else float(stats.norm.sf((z - z0) / error))
-    spearman_brown = [
-        2 * x / (1 + x) for x in (r, np.tanh(z - stats.norm.isf(LEVEL) * error), np.tanh(z0 + stats.norm.isf(LEVEL / 5) * error))
-    ]
-    return Gate("G5", "split-half reliability", spearman_brown[0], spearman_brown[1], RELIABILITY, spearman_brown[2], n, p)
+    bounds = (r, np.tanh(z - stats.norm.isf(LEVEL) * error), np.tanh(z0 + stats.norm.isf(LEVEL / 5) * error))
+    reliability, lower, smallest = (float(2 * x / (1 + x)) for x in bounds)
+    return Gate("G5", "split-half reliability", reliability, lower, RELIABILITY, smallest, n, p)
 
 
 def holm(p: list[float]) -> list[float]:
@@ -157,23 +157,21 @@ def holm(p: list[float]) -> list[float]:
     return [float(x) for x in adjusted]
 
 
-def _concordance(name: str, title: str, a_IK: np.ndarray, b_IK: np.ndarray, rng: np.random.Generator) -> Gate:
-    """Cosine of two item x column matrices against permutations of b's items with random signs."""
-    n = len(a_IK)
-    observed = _cosine(a_IK, b_IK)
-    if np.isnan(observed):
-        return Gate(name, title, observed, float("nan"), 0.0, float("nan"), n, 1.0)
-    null = np.array([_cosine(a_IK, rng.choice([-1.0, 1.0], size=(n, 1)) * b_IK[rng.permutation(n)]) for _ in range(RESAMPLES)])
-    left_out = np.array([_cosine(np.delete(a_IK, i, 0), np.delete(b_IK, i, 0)) for i in range(n)])
+def _agreement(name: str, title: str, cross_I: np.ndarray, energy_I: np.ndarray, rng: np.random.Generator) -> Gate:
+    """sum(cross) / sum(energy) over items, against random signs of every item's cross product.
+
+    The null says that the direction of an item's second answer is independent of its first. The lower bound is a
+    delete-one-item jackknife with Student's t.
+    """
+    n, total = len(cross_I), float(energy_I.sum())
+    if total < 1e-18:
+        return Gate(name, title, float("nan"), float("nan"), 0.0, float("nan"), n, 1.0)
+    observed = float(cross_I.sum() / total)
+    null = rng.choice([-1.0, 1.0], size=(RESAMPLES, n)) @ cross_I / total
+    left_out = (cross_I.sum() - cross_I) / np.maximum(total - energy_I, 1e-18)
     error = ((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2)) ** 0.5
     lower = observed - stats.t.ppf(1 - LEVEL, n - 1) * error
     return Gate(name, title, observed, float(lower), 0.0, float(np.quantile(null, 1 - LEVEL / 5)), n, _p(null, observed))
-
-
-def _symmetric_ranks(y: np.ndarray) -> np.ndarray:
-    """Ranks of y among y and -y together, centred: odd in y, so no keying is special. Shape (items, 1)."""
-    ranks = stats.rankdata(np.concatenate([y, -y]))[: len(y)]
-    return (ranks - (2 * len(y) + 1) / 2)[:, None]
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from functional_self import paths, subjects
@@ -37,6 +39,7 @@ display({{"{MACHINE}": {{
     "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
 }}, "text/plain": ""}}, raw=True)
 """
+KERNEL_CONFIG = "c.IPKernelApp.log_level = 40\nc.HistoryManager.enabled = False\n"
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,9 @@ def _execute(
         "HF_HUB_DISABLE_TELEMETRY": "1",
     } | ({REDO_FROM: str(redo)} if redo else {})
     (scratch / "jupyter").mkdir()
+    profile = scratch / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG)
     with _environment(environment), _bar(chapter.name, progress):
         try:
             return papermill.execute_notebook(
@@ -205,6 +211,8 @@ def _execute(
         except PapermillExecutionError as error:
             trace = re.sub(r"\x1b\[[0-9;]*m", "", error.evalue)
             said = f"{error.ename}: {' '.join(trace.split())}"
+            if "[Errno 28]" in said:
+                raise OSError(errno.ENOSPC, "No space left on device", str(paths.runs())) from error
             code = [c for c in source.cells if c.cell_type == "code"]
             place = next((i + 1 for i, c in enumerate(code) if c.source.strip() == error.source.strip()), error.exec_count)
             raise RunError(f"{paths.shown(chapter.path)}: code cell {place}: {said}") from error
@@ -231,7 +239,8 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 def _bar(name: str, reported: Path) -> Iterator[None]:
     """Show the progress a kernel reports in a file, on a terminal only."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=None)
         done = threading.Event()
 

@@ -7,15 +7,16 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from IPython.display import display
-from matplotlib.figure import Figure
 
 from functional_self.errors import RunError
-from functional_self.figures import to_svg
 from functional_self.tables import html_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 RESULT = "application/vnd.functional-self.result+json"
 FIGURE = "application/vnd.functional-self.figure+json"
@@ -65,6 +66,8 @@ def scores(name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
     Kept as CSV with every digit, so that statistics redone from it are the same numbers.
     """
+    import pandas as pd
+
     if redo := os.environ.get(REDO_FROM):
         path = Path(redo) / "scores" / f"{name}.csv.gz"
         if not path.is_file():
@@ -80,6 +83,8 @@ def scores(name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 def show_table(table: pd.DataFrame, caption: str, formats: dict[str, str] | None = None) -> None:
     """Display a table: escaped, captioned, scrollable by keyboard where it is wider than the page."""
+    import pandas as pd
+
     shown = table.copy()
     for column, spec in (formats or {}).items():
         shown[column] = [("undefined" if pd.isna(x) else format(x, spec)) for x in shown[column]]
@@ -96,6 +101,8 @@ def show_figure(figure: Figure, name: str, alt: str) -> None:
     """Display a figure as SVG that follows the page's colours, described by ``alt``, and keep it with the run."""
     if not _NAME.match(name) or len(alt) < 20:
         raise RunError(f"figure {name!r}: needs a plain name and a description of at least 20 characters")
+    from functional_self.figures import to_svg
+
     svg = to_svg(figure, name, alt)
     caption = "<figcaption>Executed while this page was built, with the parameters of its cell above.</figcaption>"
     if folder := os.environ.get(FOLDER):

