@@ -56,26 +56,26 @@ def gate_plot(gates: pd.DataFrame) -> Figure:
     """
     names = list(dict.fromkeys(gates["gate"]))
     subjects = list(dict.fromkeys(gates["subject"]))
+    units = {"G2": "nats", "G4": "share right", "G5": "reliability"}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 0.9 + 0.32 * len(subjects) + 0.5))
-        panels = figure.subplots(1, len(names), sharey=True)
-        for axes, name in zip(np.atleast_1d(panels), names, strict=True):
+        figure = Figure(figsize=(5.2, len(names) * (0.62 + 0.2 * len(subjects))))
+        for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
             rows = gates[gates["gate"] == name].set_index("subject").reindex(subjects)
+            bound = rows["bound"].iloc[0]
             for y, (_, row) in enumerate(rows.iterrows()):
                 if not np.isfinite(row["statistic"]):
-                    axes.text(row["bound"], y, " undefined", va="center", fontsize=8)
+                    axes.text(bound, y, " undefined", va="center", fontsize=8)
                     continue
                 colour = COLOURS[2] if row["passed"] else COLOURS[1]
                 axes.plot([max(row["lower"], -1.0), row["statistic"]], [y, y], color=colour, lw=2)
-                axes.plot(row["statistic"], y, "o" if row["passed"] else "X", color=colour, ms=7)
-            axes.axvline(rows["bound"].iloc[0], color=INK, lw=1, ls="--")
-            unit = "nats" if name == "G2" else {"G4": "share right", "G5": "reliability"}.get(name, "correlation")
-            axes.set_xlabel(f"{unit}\n(n = {int(rows['n'].iloc[0])})")
-            axes.set_title(f"{name} {rows['title'].iloc[0]}".replace(" ", "\n", 1), fontsize=9)
+                axes.plot(max(row["statistic"], -1.0), y, "o" if row["passed"] else "X", color=colour, ms=7)
+            axes.axvline(bound, color=INK, lw=1, ls="--")
+            title = f"{name} {rows['title'].iloc[0]}: {units.get(name, 'coefficient')} (n = {int(rows['n'].iloc[0])})"
+            axes.set_title(title, loc="left", fontsize=9)
+            axes.set_yticks(range(len(subjects)), subjects)
+            axes.set_ylim(len(subjects) - 0.5, -0.5)
             if name != "G2":
                 axes.set_xlim(-1.05, 1.05)
-        panels[0].set_yticks(range(len(subjects)), subjects)
-        panels[0].set_ylim(len(subjects) - 0.5, -0.5)
     return figure
 
 
@@ -83,7 +83,7 @@ def share_plot(shares: pd.DataFrame, sources: Sequence[str]) -> Figure:
     """Variance shares per class with 95% intervals; columns class, source, estimate, low, high, and truth where known."""
     classes = list(dict.fromkeys(shares["class"]))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.2))
+        figure = Figure(figsize=(5.2, 3.4))
         axes = figure.subplots()
         for s, source in enumerate(sources):
             rows = shares[shares["source"] == source].set_index("class").reindex(classes)
@@ -98,7 +98,7 @@ def share_plot(shares: pd.DataFrame, sources: Sequence[str]) -> Figure:
             range(len(classes)), [f"{c}\n(n = {int(shares[shares['class'] == c]['n'].iloc[0])} items)" for c in classes]
         )
         axes.set_ylabel("share of variance (95% interval)")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+        figure.legend(loc="outside upper left", ncols=3, fontsize=9)
     return figure
 
 
@@ -110,7 +110,7 @@ def bias_plot(biases: pd.DataFrame) -> Figure:
     measures = list(dict.fromkeys(biases["measure"]))
     subjects = list(dict.fromkeys(biases["subject"]))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.8 + 0.55 * len(measures)))
+        figure = Figure(figsize=(5.2, 1.1 + 0.55 * len(measures)))
         axes = figure.subplots()
         for s, subject in enumerate(subjects):
             rows = biases[biases["subject"] == subject].set_index("measure").reindex(measures)
@@ -121,5 +121,5 @@ def bias_plot(biases: pd.DataFrame) -> Figure:
         axes.set_yticks(range(len(measures)), measures)
         axes.set_ylim(len(measures) - 0.5, -0.5)
         axes.set_xlabel("nats (mean over items, 95% interval by item family)")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+        figure.legend(loc="outside upper left", ncols=3, fontsize=9)
     return figure

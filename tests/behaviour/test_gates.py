@@ -74,7 +74,7 @@ def flip(table: pd.DataFrame, items: set[str]) -> pd.DataFrame:
     flipped.loc[rows, "order"] = flipped.loc[rows, "order"].map(swap)
     pairs = [("ask_plus", "reverse_minus"), ("ask_minus", "reverse_plus"), ("base_plus", "base_minus")]
     for a, b in pairs:
-        flipped.loc[rows, [a, b]] = flipped.loc[rows, [b, a]].to_numpy()
+        flipped.loc[rows, [a, b]] = flipped.loc[rows, [b, a]].to_numpy(copy=True)
     return flipped
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import expit, logit
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def variance_components(
     Model, nested in every item i: y_ipc = mu_i + a_ip + b_ic + e_ipc, with E mu_i^2 the object's energy.
     Per item, with means over P x C cells, the mean squares and their expectations are
     n m_i^2 = PC mu_i^2 + C a + P b + e, MS_p = C a + e, MS_c = P b + e, MS_e = e; averaged over items they give
-    unbiased estimates. One facet: m_i^2 and MS_p with C = 1. Intervals: delete-one-cluster jackknife of
-    each estimate and share, Student's t with clusters - 1 degrees of freedom.
+    unbiased estimates. One facet: m_i^2 and MS_p with C = 1. Intervals: delete-one-cluster jackknife of each energy,
+    and of the logit of each share clipped to .002-.998, Student's t with clusters - 1 degrees of freedom.
 
     Args:
         table: a balanced table, one row per item x paraphrase x context.
@@ -61,13 +62,14 @@ def variance_components(
     if not 1 <= len(used) <= 2:
         raise ValueError(f"one or two facets with at least two levels are needed, of {', '.join(facets)}")
     levels = [table[facet].nunique() for facet in used]
-    grid = table.pivot_table(index=[cluster, object], columns=used, values=value, aggfunc=["mean", "size"])
-    if not (grid["size"].to_numpy() == 1).all():
+    keys = [cluster, object, *used]
+    items = table[[cluster, object]].drop_duplicates().sort_values([cluster, object])
+    if table.duplicated(keys).any() or len(table) != len(items) * np.prod(levels):
         raise ValueError(f"not balanced: every {object} needs exactly one row per {' x '.join(used)}")
-    y = grid["mean"].to_numpy().reshape(-1, *levels)
+    y = table.sort_values(keys)[value].to_numpy().reshape(-1, *levels)
     sources = [object, *used, "residual"] if len(used) == 2 else [object, used[0]]
     per_item = _mean_squares(y) @ _solution(levels).T
-    labels = grid.index.get_level_values(cluster).to_numpy()
+    labels = items[cluster].to_numpy()
     names = list(dict.fromkeys(labels))
     if len(names) < 3:
         flags.append(f"only {len(names)} {cluster} clusters: no interval")
@@ -83,10 +85,13 @@ def variance_components(
     everything = np.ones(len(y), dtype=bool)
     estimate = statistics(everything)
     left_out = np.array([statistics(labels != name) for name in names]) if len(names) > 2 else np.full((2, len(estimate)), np.nan)
+    left_out[:, len(sources) :] = _logit(left_out[:, len(sources) :])
+    centre = np.concatenate([estimate[: len(sources)], _logit(estimate[len(sources) :])])
     k = len(left_out)
     error = np.sqrt((k - 1) / k * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0))
     half = stats.t.ppf((1 + level) / 2, max(k - 1, 1)) * error
-    frame = pd.DataFrame({"estimate": estimate, "low": estimate - half, "high": estimate + half})
+    frame = pd.DataFrame({"estimate": estimate, "low": centre - half, "high": centre + half})
+    frame.iloc[len(sources) :, 1:] = expit(frame.iloc[len(sources) :, 1:])
     energy, share = frame.iloc[: len(sources)].copy(), frame.iloc[len(sources) :].copy()
     energy.index, share.index = pd.Index(sources), pd.Index([*sources, "unfilled"])
     return Components(energy, share, len(y), len(names), tuple(flags))
@@ -95,8 +100,8 @@ def variance_components(
 def shares_by_class(frame: pd.DataFrame, classes: Sequence[str] = ("covered", "conflict", "silent")) -> pd.DataFrame:
     """Variance shares of every class, and the unfilled share of the last class minus the first's.
 
-    Rows have class, source, estimate, low, high, n. Classes share no item family, so the difference's half-width is
-    the root of the summed squares of the two.
+    Rows have class, source, estimate, low, high, n. Classes share no item family, so the limits of the difference d = s - c
+    are d - sqrt((s - s_low)^2 + (c_high - c)^2) and d + sqrt((s_high - s)^2 + (c - c_low)^2).
     """
     rows = []
     for item_class in classes:
@@ -105,11 +110,16 @@ def shares_by_class(frame: pd.DataFrame, classes: Sequence[str] = ("covered", "c
     table = pd.concat(rows, ignore_index=True)
     unfilled = table[table["source"] == "unfilled"].set_index("class")
     first, last = unfilled.loc[classes[0]], unfilled.loc[classes[-1]]
-    half = float(np.hypot(first["high"] - first["estimate"], last["high"] - last["estimate"]))
     gap = last["estimate"] - first["estimate"]
-    name = f"{classes[-1]}-minus-{classes[0]}"
-    difference = {"class": name, "source": "unfilled", "estimate": gap, "low": gap - half, "high": gap + half, "n": last["n"]}
-    return pd.concat([table, pd.DataFrame([difference])], ignore_index=True)
+    row = {
+        "class": f"{classes[-1]}-minus-{classes[0]}",
+        "source": "unfilled",
+        "estimate": gap,
+        "low": gap - np.hypot(last["estimate"] - last["low"], first["high"] - first["estimate"]),
+        "high": gap + np.hypot(last["high"] - last["estimate"], first["estimate"] - first["low"]),
+        "n": last["n"],
+    }
+    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 
 def clustered_mean(
@@ -130,6 +140,10 @@ def clustered_mean(
         else float("nan")
     )
     return mean, mean - half, mean + half, len(items)
+
+
+def _logit(share: np.ndarray) -> np.ndarray:
+    return logit(np.clip(share, 0.002, 0.998))
 
 
 def _mean_squares(y: np.ndarray) -> np.ndarray:
