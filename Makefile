@@ -9,7 +9,7 @@ export FUNCTIONAL_SELF_ROOT := $(CURDIR)
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book html reproduce test lint acceptance environment subject browser clean clean-environment
+.PHONY: help book html reproduce test lint acceptance environment subject debian clean clean-environment
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,7 +25,7 @@ html: environment ## render the book from the published runs, executing nothing
 reproduce: environment subject ## re-execute every chapter at the quick preset and compare
 	$(CLI) reproduce
 
-test: environment subject browser ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
+test: environment subject debian ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
 
@@ -34,7 +34,7 @@ lint: environment ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-acceptance: environment subject browser ## the full repetition counts; writes a dated report into benchmarks/acceptance/
+acceptance: environment subject debian ## the full repetition counts; writes a dated report into benchmarks/acceptance/
 	FUNCTIONAL_SELF_ACCEPTANCE=1 $(BIN)/python -m pytest -m acceptance
 
 environment: .venv/.complete ## the virtual environment, exactly as requirements.lock says
@@ -53,11 +53,12 @@ environment: .venv/.complete ## the virtual environment, exactly as requirements
 subject: environment ## fetch, check and convert the default subject once
 	@$(CLI) subjects --fetch smollm2 >/dev/null
 
-browser: ## Debian's chromium for the browser tests: installed when root, otherwise the command is named
-	@if command -v chromium >/dev/null; then :; \
+debian: ## Debian packages of the tests (chromium, redis-server): installed when root, otherwise the command is named
+	@missing=""; for program in chromium redis-server; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; \
-	else echo "make: the browser tests need chromium; run: sudo apt-get install chromium" >&2; exit 2; fi
+	  apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null; \
+	else echo "make: the tests need Debian packages; run: sudo apt-get install$$missing" >&2; exit 2; fi
 
 clean: ## remove the built book, scratch folders and runs that are not published
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -140,3 +140,30 @@ def bank():
 def leftovers(folder: Path) -> list[str]:
     """Scratch folders and files that a command should not have left."""
     return [str(p.relative_to(folder)) for p in folder.rglob(".*") if p.name != ".gitignore"] if folder.exists() else []
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Write the dated acceptance report where the full counts were run."""
+    if not os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE"):
+        return
+    import datetime
+    import platform
+
+    from functional_self.runs import provenance
+
+    commit, dirty = provenance.commit()
+    rows = [
+        f"| {report.nodeid.removeprefix('tests/')} | {outcome} | {report.duration:.1f} |"
+        for outcome in ("passed", "failed", "skipped")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call" or outcome == "skipped"
+    ]
+    now = datetime.datetime.now(datetime.UTC)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    head = (
+        f"# Acceptance, {now:%Y-%m-%d %H:%M} UTC\n\nCommit {commit}{' with uncommitted changes' if dirty else ''}; {machine}.\n\n"
+    )
+    folder = REPOSITORY / "benchmarks" / "acceptance"
+    folder.mkdir(parents=True, exist_ok=True)
+    table = "| test | outcome | seconds |\n|---|---|---|\n" + "\n".join(sorted(rows)) + "\n"
+    (folder / f"{now:%Y-%m-%d}.md").write_text(head + table)
