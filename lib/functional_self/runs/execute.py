@@ -101,6 +101,7 @@ def run(
         started = time.time()
         notebook = _execute(chapter, parameters, whole, scratch)
         results, figures, machine = harvest(notebook)
+        _forget_the_machine(notebook)
         manifest = determined | {
             "preset": preset,
             "overrides": overrides or {},
@@ -157,6 +158,15 @@ def harvest(notebook: nbformat.NotebookNode) -> tuple[dict[str, dict[str, Any]],
                 figures.append(dict(data[FIGURE]))
             machine |= data.get(MACHINE, {})
     return results, figures, machine
+
+
+def _forget_the_machine(notebook: nbformat.NotebookNode) -> None:
+    """Leave out what names this machine's folders: papermill's paths and what libraries print on stderr."""
+    for name in ("input_path", "output_path"):
+        notebook.metadata.papermill.pop(name, None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
 
 
 def _same(a: Any, b: Any) -> bool:

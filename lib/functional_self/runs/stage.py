@@ -111,7 +111,7 @@ def merge(chapter: chapters.Chapter, run: Run) -> nbformat.NotebookNode:
     caption = provenance_line(run)
     for place, (cell, done) in enumerate(zip(code, executed, strict=True), 1):
         cell.execution_count = place
-        cell.outputs = [_output(output, caption) for output in done.outputs if output.get("name") != "stderr"]
+        cell.outputs = [_output(output, caption) for output in done.outputs]
     for place, cell in enumerate(merged.cells):
         cell["id"] = f"cell-{place}"
     return merged
