@@ -235,13 +235,12 @@ def build(as_json: Json = False) -> None:
 def _verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
-            "claim": r["id"],
-            "statement": r["statement"],
-            "published": r["published"]["verdict"],
-            "this machine": r["this machine"]["verdict"],
-            "why": r["this machine"]["why"],
+            "claim": row["id"],
+            "published": row["published"]["verdict"],
+            "this machine": row["this machine"]["verdict"],
+            "why": row["this machine"]["why"],
         }
-        for r in rows
+        for row in rows
     ]
 
 
