@@ -61,13 +61,14 @@ def test_a_mended_typo_appears_without_execution(published_project):
     ],
 )
 def test_what_is_wrong_stops_the_build_and_is_named(published_project, old, new, words):
-    built(good=True)
-    good = (published_project / "_build" / "html" / "chapters" / "tiny.html").read_text()
+    page = published_project / "_build" / "html" / "chapters" / "tiny.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("the last good book")
     source = published_project / "chapters" / "tiny.md"
     source.write_text(source.read_text().replace(old, new))
     said = built(good=False)
     assert all(word in said for word in words), said
-    assert (published_project / "_build" / "html" / "chapters" / "tiny.html").read_text() == good, "the last good book stays"
+    assert page.read_text() == "the last good book", "a failed build replaces nothing"
 
 
 def jupyter_book(root: Path) -> subprocess.CompletedProcess[str]:
