@@ -125,7 +125,7 @@ def smollm2():
     """The embedded default subject, loaded once."""
     from functional_self import subjects
 
-    return subjects.load("smollm2")
+    return subjects.load("smollm2", store=False)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ CLASSES = ("covered", "conflict", "silent")
 
 
 def mock(behaviour: str, seed: int = 0) -> MockSubject:
-    return MockSubject(f"mock:{behaviour}", behaviour, behaviour, seed=seed)
+    return MockSubject(f"mock:{behaviour}", behaviour, behaviour, member=seed)
 
 
 @pytest.mark.acceptance
@@ -47,7 +47,7 @@ def test_a_constant_responders_stability_is_undefined(bank):
 def test_the_random_twin_is_refused():
     from functional_self import materials, subjects
 
-    twin = subjects.load("random:smollm2")
+    twin = subjects.load("random:smollm2", store=False)
     items = materials.balanced(materials.items("void"), 2)
     own = score(twin, [*items, *shuffled(items)], paraphrases=2)
     known = score(twin, materials.items("known"), orders="alternate")
@@ -86,7 +86,7 @@ class Leaning(MockSubject):
         scores[0] += 0.3
         if request.affirms is not None:
             scores[request.affirms] += 0.2
-        return scores + self._rng(request.wording + str(request.options)).normal(size=2) * 0.2
+        return scores + self._normal("bias", request.wording, request.options, size=2) * 0.2
 
 
 @settings(max_examples=15, deadline=None)

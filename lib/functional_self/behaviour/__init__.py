@@ -1,7 +1,7 @@
 """What subjects answer: scores, gates and variance."""
 
 from functional_self.behaviour.gates import Gate, gates
-from functional_self.behaviour.scoring import responses, score, shuffled
+from functional_self.behaviour.scoring import responses, sampled, score, shuffled
 from functional_self.behaviour.variance import Components, clustered_mean, shares_by_class, variance_components
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "clustered_mean",
     "gates",
     "responses",
+    "sampled",
     "score",
     "shares_by_class",
     "shuffled",

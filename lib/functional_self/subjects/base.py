@@ -17,7 +17,8 @@ class Request:
     responders only, a language model sees nothing but the text: ``item`` (class/id), ``wording`` (item,
     paraphrase, context and persona), and the indices of the trait-positive option (``plus``), of the one that
     affirms the question (``affirms``) and of the right answer to a known question (``right``), None where there
-    is no such option.
+    is no such option; ``persona`` is who the system message addresses and ``stripped`` says that nothing in the
+    prompt gives the subject its role.
     """
 
     messages: tuple[Message, ...]
@@ -27,6 +28,8 @@ class Request:
     plus: int = 0
     affirms: int | None = None
     right: int | None = None
+    persona: str = ""
+    stripped: bool = False
 
 
 Progress = Callable[[int], object]
@@ -43,4 +46,15 @@ class Subject(Protocol):
 
     def option_logprobs(self, requests: Sequence[Request], progress: Progress | None = None) -> list[tuple[float, ...]]:
         """log P(option | messages) in nats, summed over the option's tokens, for every request."""
+        ...
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        max_new_tokens: int = 24,
+        temperature: float = 1.0,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """One sampled answer to every prompt; temperature 0 takes the likeliest token."""
         ...

@@ -17,6 +17,8 @@ from functional_self.subjects.prefix import Group, Row, plan
 
 BATCH_TOKENS = 1024
 """Tokens per forward pass; more only costs memory on a CPU."""
+GENERATE_BATCH = 16
+"""Prompts continued together."""
 
 
 class LanguageSubject:
@@ -63,6 +65,44 @@ class LanguageSubject:
         if progress and credit:
             progress(round(credit))
         return [tuple(float(scores[p]) for p in place) for place in places]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        max_new_tokens: int = 24,
+        temperature: float = 1.0,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """One answer to every prompt, sampled from the whole distribution at ``temperature`` and cut at ``max_new_tokens``.
+
+        Prompts are padded on the left in batches of similar length; each batch starts from ``seed`` plus its number,
+        so the same requests give the same answers on the same machine.
+        """
+        prompts = [self.render(request.messages) for request in requests]
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        answers = [""] * len(prompts)
+        tokenizer = self.model.tokenizer
+        tokenizer.padding_side = "left"
+        tokenizer.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        how = {"max_new_tokens": max_new_tokens, "pad_token_id": tokenizer.pad_token_id}
+        how |= {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
+        for number, start in enumerate(range(0, len(order), GENERATE_BATCH)):
+            batch = order[start : start + GENERATE_BATCH]
+            encoded = tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
+            inputs = {name: encoded[name].to(self.device) for name in ("input_ids", "attention_mask")}
+            with torch.random.fork_rng():
+                torch.manual_seed(seed + number)
+                with self.model.generate(inputs, **how) as tracer:
+                    ids_BN = tracer.result.cpu().save()
+            self.tokens_read += ids_BN.numel()
+            texts = tokenizer.batch_decode(ids_BN[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            for i, text in zip(batch, texts, strict=True):
+                answers[i] = text.strip()
+            if progress:
+                progress(len(batch))
+        return answers
 
     def _tokenise(self, request: Request) -> Iterator[tuple[tuple[int, ...], int]]:
         """Token ids of prompt + option, and how many of the last ones carry the option's text."""

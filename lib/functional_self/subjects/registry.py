@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from functional_self.paths import digest, sha256
 
 RANDOM = "random:"
 """Prefix of a name that asks for the random-weights twin of what follows."""
+_MEMBER = re.compile(r"@(\d{1,6})$")
 
 
 class _Entry(BaseModel):
@@ -44,7 +46,17 @@ class Mock(_Entry):
     """A simulated responder with known behaviour; it never counts as evidence about a model."""
 
     kind: Literal["mock"]
-    behaviour: Literal["constant", "always-first", "always-yes", "random", "planted"]
+    behaviour: Literal[
+        "constant",
+        "always-first",
+        "always-yes",
+        "random",
+        "planted",
+        "planted-fill",
+        "planted-self",
+        "planted-persona",
+        "persona-stereotype",
+    ]
 
 
 class Directory(_Entry):
@@ -68,6 +80,9 @@ def entries() -> dict[str, Entry]:
 def resolve(name: str) -> Entry:
     """The entry called ``name``, or a local directory; raises SubjectError naming what is accepted."""
     plain = name.removeprefix(RANDOM)
+    if plain.startswith("mock:") and _MEMBER.search(plain):
+        plain = _MEMBER.sub("", plain)
+        name = _MEMBER.sub("", name)
     if plain in entries():
         entry = entries()[plain]
         if isinstance(entry, Mock) and plain != name:
@@ -81,7 +96,13 @@ def resolve(name: str) -> Entry:
             return Directory(title=f"local directory {path.name}", path=path.resolve())
         raise SubjectError(f"subject '{name}': {path} is not a directory with a config.json")
     known = ", ".join(entries())
-    raise SubjectError(f"subject '{name}' is unknown; use one of {known}, random:NAME, or a path to a directory")
+    raise SubjectError(f"subject '{name}' is unknown; use one of {known}, MOCK@MEMBER, random:NAME, or a path to a directory")
+
+
+def member(name: str) -> int:
+    """The number after ``@`` in a mock responder's name: its seed, or which member of a planted family it is."""
+    found = _MEMBER.search(name)
+    return int(found[1]) if found else 0
 
 
 def revision(name: str) -> str:
@@ -94,7 +115,7 @@ def revision(name: str) -> str:
         case Hub():
             return f"{twin}{entry.repo}@{entry.revision}"
         case Mock():
-            return f"simulated:{entry.behaviour}"
+            return f"simulated:{entry.behaviour}@{member(name)}"
         case Directory():
             parts = sorted(p for p in entry.path.iterdir() if p.suffix in {".json", ".safetensors", ".jinja"})
             return twin + "sha256:" + digest("".join(sha256(p) for p in parts))
