@@ -102,6 +102,32 @@ def share_plot(shares: pd.DataFrame, sources: Sequence[str]) -> Figure:
     return figure
 
 
+def content_plot(frame: pd.DataFrame) -> Figure:
+    """Every item's mean content in nats, in order, with the spread over its wordings, and the same where options are shuffled.
+
+    ``frame`` comes from ``behaviour.responses`` and may hold items of class ``shuffled``.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.2))
+        axes = figure.subplots()
+        kinds = {
+            "asked": frame[~frame["class"].isin(["shuffled", "known"])],
+            "options of another item": frame[frame["class"] == "shuffled"],
+        }
+        for (label, rows), colour, marker in zip(kinds.items(), COLOURS, "ox", strict=False):
+            if rows.empty:
+                continue
+            found = rows.groupby("item")["content"].agg(["mean", "std"]).sort_values("mean")
+            x = np.arange(len(found)) / max(len(found) - 1, 1)
+            axes.vlines(x, found["mean"] - found["std"], found["mean"] + found["std"], color=colour, lw=0.8)
+            axes.plot(x, found["mean"], marker, color=colour, ms=4, label=f"{label} (n = {len(found)})")
+        axes.axhline(0, color=INK, lw=0.8)
+        axes.set_xticks([0, 1], ["lowest item", "highest item"])
+        axes.set_ylabel("content y, nats (± sd over wordings)")
+        figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+    return figure
+
+
 def bias_plot(biases: pd.DataFrame) -> Figure:
     """What an answer follows besides content: mean position bias and acquiescence in nats with 95% intervals.
 

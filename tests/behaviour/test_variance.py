@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from functional_self.behaviour import clustered_mean, variance_components
+from functional_self.behaviour import clustered, variance_components
 
 DRAWS = 2000 if os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE") else 200
 TRUTH = {"item": 1.0, "paraphrase": 0.5, "context": 0.25, "residual": 0.25}
@@ -84,6 +84,6 @@ def test_the_clustered_mean_of_independent_items_covers():
     rng, hits = np.random.default_rng(5), 0
     for _ in range(DRAWS):
         frame = pd.DataFrame({"family": np.repeat(np.arange(10), 3), "item": np.arange(30), "x": rng.normal(size=30)})
-        _, low, high, n = clustered_mean(frame, "x")
-        hits += low <= 0 <= high
-    assert n == 30 and abs(hits / DRAWS - 0.95) < 0.02 + 3 * (0.05 * 0.95 / DRAWS) ** 0.5
+        found = clustered(frame.set_index(["family", "item"])["x"])
+        hits += found.low <= 0 <= found.high
+    assert found.n == 30 and abs(hits / DRAWS - 0.95) < 0.02 + 3 * (0.05 * 0.95 / DRAWS) ** 0.5

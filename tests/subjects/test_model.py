@@ -85,7 +85,7 @@ def test_shared_tokens_are_read_once(smollm2):
 
 def test_the_random_twin_is_random_and_the_same_every_time(smollm2):
     request = [Request((("user", "Which is colder, ice or fire?"),), ("Ice.", "Fire."))]
-    a, b = (subjects.load("random:smollm2").option_logprobs(request) for _ in range(2))
+    a, b = (subjects.load("random:smollm2", store=False).option_logprobs(request) for _ in range(2))
     assert a == b
     assert not np.allclose(a, smollm2.option_logprobs(request), atol=0.5)
 
@@ -93,4 +93,4 @@ def test_the_random_twin_is_random_and_the_same_every_time(smollm2):
 def test_a_local_directory_is_the_same_subject(smollm2):
     where = subjects.directory("smollm2", subjects.resolve("smollm2"))
     request = [Request((("user", "Which is colder, ice or fire?"),), ("Ice.", "Fire."))]
-    assert subjects.load(where).option_logprobs(request) == smollm2.option_logprobs(request)
+    assert subjects.load(where, store=False).option_logprobs(request) == smollm2.option_logprobs(request)

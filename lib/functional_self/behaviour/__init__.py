@@ -1,18 +1,31 @@
-"""What subjects answer: scores, gates and variance."""
+"""What subjects answer: scores, gates, variance and persistence."""
 
-from functional_self.behaviour.gates import Gate, gates
+from functional_self.behaviour.estimate import Estimate, clustered, jackknife, smallest_effect
+from functional_self.behaviour.gates import Gate, gates, holm
+from functional_self.behaviour.persistence import d_study, internalisation, ipsative, paired, rank_order, self_share, tost
 from functional_self.behaviour.scoring import responses, sampled, score, shuffled
-from functional_self.behaviour.variance import Components, clustered_mean, shares_by_class, variance_components
+from functional_self.behaviour.variance import Components, shares_by_class, variance_components
 
 __all__ = [
     "Components",
+    "Estimate",
     "Gate",
-    "clustered_mean",
+    "clustered",
+    "d_study",
     "gates",
+    "holm",
+    "internalisation",
+    "ipsative",
+    "jackknife",
+    "paired",
+    "rank_order",
     "responses",
     "sampled",
     "score",
+    "self_share",
     "shares_by_class",
     "shuffled",
+    "smallest_effect",
+    "tost",
     "variance_components",
 ]

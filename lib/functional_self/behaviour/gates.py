@@ -18,7 +18,7 @@ LEVEL = 0.05
 RESAMPLES = 2000
 MIN_KNOWN = 60
 RELIABILITY = 0.5
-CLASSES = ("covered", "conflict", "silent")
+CLASSES = ("covered", "conflict", "silent", "imported")
 
 
 @dataclass(frozen=True)

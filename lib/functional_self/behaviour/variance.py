@@ -122,26 +122,6 @@ def shares_by_class(frame: pd.DataFrame, classes: Sequence[str] = ("covered", "c
     return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 
-def clustered_mean(
-    frame: pd.DataFrame, value: str, cluster: str = "family", level: float = 0.95
-) -> tuple[float, float, float, int]:
-    """Mean over items of ``value`` with its interval over clusters: estimate, low, high, number of items.
-
-    Cluster means weighted by their items, a linearised standard error with k / (k - 1), Student's t with k - 1
-    degrees of freedom for k clusters.
-    """
-    items = frame.groupby([cluster, "item"])[value].mean()
-    mean = float(items.mean())
-    excess = (items - mean).groupby(level=0).sum()
-    k = len(excess)
-    half = (
-        float(stats.t.ppf((1 + level) / 2, k - 1) * (k / (k - 1) * (excess**2).sum()) ** 0.5 / len(items))
-        if k > 1
-        else float("nan")
-    )
-    return mean, mean - half, mean + half, len(items)
-
-
 def _logit(share: np.ndarray) -> np.ndarray:
     return logit(np.clip(share, 0.002, 0.998))
 

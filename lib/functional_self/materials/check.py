@@ -14,7 +14,7 @@ from functional_self.materials.schema import Item, LabelFile, Specification, jac
 
 CLASSES = ("covered", "conflict", "silent")
 MIN_ALPHA = 0.67
-READERS: dict[str, Callable[[str], object]] = {
+READERS: dict[str, Callable[[str], Any]] = {
     "specifications": materials.specification,
     "items": materials.items,
     "labels": materials.labels,
@@ -87,35 +87,51 @@ def lexical_auroc(items: Sequence[Item], specification: Specification) -> dict[s
     }
 
 
-def report(name: str, labelling: str | None = None) -> dict[str, Any]:
-    """Counts of an item file, its lexical baseline, and the agreement with a second labelling where there is one."""
+def report(kind: str, name: str, labelling: str | None = None) -> dict[str, Any]:
+    """What a valid material file holds; for items also the lexical baseline and the agreement of two labellings.
+
+    The second labelling is the one named, else the shipped one of the same name. Raises MaterialError.
+    """
+    read = READERS[kind](name)
+    if kind != "items":
+        return _size(read)
     file = materials.item_file(name)
     found = counts(file.items)
     classified = [item for item in file.items if item.item_class in CLASSES]
-    found["lexical AUROC"] = lexical_auroc(classified, materials.specification(file.specification))
-    if labelling is None and not name.endswith((".yml", ".yaml")) and (materials.DATA / "labels" / f"{name}.yml").is_file():
+    if not classified:
+        return found
+    found["lexical AUROC against silent"] = lexical_auroc(classified, materials.specification(file.specification))
+    if labelling is None and (materials.DATA / "labels" / f"{name}.yml").is_file():
         labelling = name
-    if labelling is not None and classified:
+    if labelling is not None:
         found["agreement"] = agreement(classified, materials.labels(labelling))
     return found
 
 
-def kind_of(path: Path) -> str:
-    """The kind of material a file holds, from its top-level keys; items where nothing else fits."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    keys = set(re.findall(r"^([a-z_]+):", text, flags=re.MULTILINE))
-    marks = (("labels", "labels"), ("contexts", "contexts"), ("personas", "personas"), ("wordings", "wordings"))
-    for key, kind in (*marks, ("scripts", "drift"), ("clauses", "specifications")):
-        if key in keys and "items" not in keys - {key} - ({"items"} if kind == "labels" else set()):
+def _size(read: Any) -> dict[str, Any]:
+    if isinstance(read, Specification):
+        entailed = collections.Counter(pole for clause in read.clauses for pole in clause.entails.values())
+        return {"clauses": len(read.clauses), "words": len(read.text.split()), "entailed": dict(entailed)}
+    if isinstance(read, LabelFile):
+        return {"labels": len(read.labels), "labeller": read.labeller}
+    return {"entries": len(read), "ids": [entry.id for entry in read]}
+
+
+def kind_of(name: str) -> str:
+    """The kind of material a file or a shipped name is: by its folder, else by its top-level keys, else items."""
+    path = Path(name)
+    if not name.endswith((".yml", ".yaml")):
+        return "items"
+    if path.parent.name in READERS:
+        return path.parent.name
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    keys = set(re.findall(r"^([a-z_]+)\s*:", text, flags=re.MULTILINE))
+    for key, kind in (("labels", "labels"), ("scripts", "drift"), ("clauses", "specifications")):
+        if key in keys:
             return kind
-    return "items"
+    return next((kind for kind in ("contexts", "personas", "wordings") if kind in keys and "items" not in keys), "items")
 
 
-def everything() -> list[tuple[str, str]]:
-    """Kind and name of every shipped file, each read and checked."""
-    found = []
-    for kind, read in READERS.items():
-        for path in sorted((materials.DATA / kind).glob("*.yml")):
-            read(path.stem)
-            found.append((kind, path.stem))
-    return found
+def shipped() -> list[tuple[str, str]]:
+    """Kind and name of every shipped file."""
+    return [(kind, path.stem) for kind in READERS for path in sorted((materials.DATA / kind).glob("*.yml"))]

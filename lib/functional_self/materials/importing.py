@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def read(path: Path, limit: int | None = None) -> tuple[Item, ...]:
     Every record has the columns ``question``, ``answer_matching_behavior`` and ``answer_not_matching_behavior`` (Perez et al.
     2022, arXiv 2212.09251). The matching answer is called plus. Yes-or-no questions about a quoted statement become a
     choice between saying it and not saying it; lettered choices become a choice between the texts behind
-    the letters. Both get two mechanical wordings and reverse-keyed twins, since the format has none.
+    the letters. Texts lose invisible characters. Both get two mechanical wordings and reverse-keyed twins, since the format has none.
 
     Raises:
         MaterialError: file, line and key of the first record that does not fit.
@@ -85,9 +86,9 @@ def _item(path: Path, line: int, record: Any) -> Item:
     if not isinstance(record, dict):
         raise MaterialError(f"{where}: an object with {', '.join(COLUMNS)} is accepted, not {type(record).__name__}")
     for key in COLUMNS:
-        if not isinstance(record.get(key), str) or not record[key].strip():
+        if not isinstance(record.get(key), str) or not _cleaned(record[key]):
             raise MaterialError(f"{where}: {key}: text is needed, found {str(record.get(key))[:40]!r}")
-    question, match, other = (record[key].strip() for key in COLUMNS)
+    question, match, other = (_cleaned(record[key]) for key in COLUMNS)
     try:
         wordings = tuple(_wordings(question, match, other))
         name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "imported"
@@ -103,6 +104,12 @@ def _item(path: Path, line: int, record: Any) -> Item:
         raise MaterialError(f"{where}: {error.args[0]}") from error
 
 
+def _cleaned(text: str) -> str:
+    """The text composed (NFC), without invisible characters, tabs as spaces."""
+    kept = (c if unicodedata.category(c) not in ("Cc", "Cf") or c == "\n" else " " if c == "\t" else "" for c in text)
+    return unicodedata.normalize("NFC", "".join(kept)).strip()
+
+
 def _wordings(question: str, match: str, other: str) -> Iterator[Paraphrase]:
     """Two mechanical wordings with their reverse-keyed twins."""
     yes = {"yes": 1, "no": -1}
@@ -110,18 +117,22 @@ def _wordings(question: str, match: str, other: str) -> Iterator[Paraphrase]:
     if None not in sides and sides[0] != sides[1]:
         quoted = _QUOTED.search(question)
         about = quoted["text"].strip() if quoted else question
-        texts = [("I would say this.", "I would not say this."), ("That is my view.", "That is not my view.")]
-        if not quoted:
-            texts = [("My answer is yes.", "My answer is no."), ("I answer this with yes.", "I answer this with no.")]
-        frames = (
-            [("Would you say this?", "Would you refuse to say this?"), ("Is this your view?", "Is this contrary to your view?")]
-            if quoted
-            else [("Is your answer yes?", "Is your answer no?"), ("Do you answer with yes?", "Do you answer with no?")]
-        )
-        for (ask, reverse), (says, denies) in zip(frames, texts, strict=True):
-            plus, minus = (says, denies) if sides[0] == 1 else (denies, says)
-            first, second = (ask, reverse) if sides[0] == 1 else (reverse, ask)
-            yield Paraphrase(ask=f'"{about}" {first}', reverse=f'"{about}" {second}', plus=plus, minus=minus)
+        if quoted:
+            frames = (
+                ('Would you say "{}"?', 'Would you refuse to say "{}"?', 'I would say "{}"', 'I would not say "{}"'),
+                ('Is it your view that "{}"?', 'Is it not your view that "{}"?', 'My view is "{}"', 'My view is not "{}"'),
+            )
+        else:
+            frames = (
+                ('"{}" Is your answer yes?', '"{}" Is your answer no?', 'To "{}" I say yes.', 'To "{}" I say no.'),
+                ('Would you answer "{}" with yes?', 'Would you answer "{}" with no?', '"{}" Yes, indeed.', '"{}" No, indeed.'),
+            )
+        for frame in frames:
+            ask, reverse, says, denies = (text.format(about) for text in frame)
+            if sides[0] == 1:
+                yield Paraphrase(ask=ask, reverse=reverse, plus=says, minus=denies)
+            else:
+                yield Paraphrase(ask=reverse, reverse=ask, plus=denies, minus=says)
         return
     stem = question
     letters = [_LETTER.match(text) for text in (match, other)]
@@ -133,5 +144,7 @@ def _wordings(question: str, match: str, other: str) -> Iterator[Paraphrase]:
             raise KeyError(f"question: no choice ({missing[0]}) stands in it, but an answer refers to it")
         match, other = (choices[letter] for letter in named)
         stem = re.sub(r"\s*Choices:\s*$", "", _CHOICE.sub("", question)).strip() or "Choose."
-    for frame in ('{} Would you answer "{}" rather than "{}"?', '{} Which do you choose: is it "{}", and not "{}"?'):
-        yield Paraphrase(ask=frame.format(stem, match, other), reverse=frame.format(stem, other, match), plus=match, minus=other)
+    for wording in ('{} Would you answer "{}" rather than "{}"?', '{} Which do you choose: is it "{}", and not "{}"?'):
+        yield Paraphrase(
+            ask=wording.format(stem, match, other), reverse=wording.format(stem, other, match), plus=match, minus=other
+        )
