@@ -191,7 +191,10 @@ def run(
     parameter: Annotated[
         list[str] | None, typer.Option("-p", help="NAME=VALUE, a parameter of the chapter; repeat for more.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Execute even where a whole run with the same inputs is there.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Execute even where such a run is there, and ask everything again."),
+    ] = False,
     analyse_only: Annotated[
         bool, typer.Option("--analyse-only", help="Redo the published run's statistics from its score tables, without a model.")
     ] = False,

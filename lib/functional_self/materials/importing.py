@@ -30,7 +30,8 @@ def read(path: Path, limit: int | None = None) -> tuple[Item, ...]:
     Every record has the columns ``question``, ``answer_matching_behavior`` and ``answer_not_matching_behavior`` (Perez et al.
     2022, arXiv 2212.09251). The matching answer is called plus. Yes-or-no questions about a quoted statement become a
     choice between saying it and not saying it; lettered choices become a choice between the texts behind
-    the letters. Texts lose invisible characters. Both get two mechanical wordings and reverse-keyed twins, since the format has none.
+    the letters. Both get two mechanical wordings and reverse-keyed twins, since the format has none. Texts lose
+    invisible characters.
 
     Raises:
         MaterialError: file, line and key of the first record that does not fit.

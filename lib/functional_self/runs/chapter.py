@@ -17,8 +17,8 @@ import yaml
 from functional_self import materials, paths, subjects
 from functional_self.errors import FunctionalSelfError, ParameterError, RunError
 
-TYPES = {"int": int, "float": float, "str": str, "bool": bool}
-MATERIALS = ("items", "specifications", "contexts", "personas")
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+MATERIALS = ("items", "specifications", "contexts", "personas", "wordings", "drift", "labels")
 _RULE = re.compile(r"^(?P<help>.*?)\s*\[(?P<rule>[^\]]+)\]$")
 
 
@@ -27,7 +27,8 @@ class Parameter:
     """One parameter of a chapter, as its line in the parameters cell says.
 
     ``name: type = default  # help [rule]``; the rule is ``lo..hi`` for numbers, ``a|b`` for choices,
-    ``subject`` for a subject's name, or a kind of material (items, specifications, ...).
+    ``subject`` for a subject's name, or a kind of material (items, specifications, ...). A ``list`` holds texts, none
+    twice, each of which keeps the rule; ``|`` before a rule (``|subject``) accepts an empty text as well.
     """
 
     name: str
@@ -44,24 +45,45 @@ class Parameter:
         if type(value) is not kind:
             raise ParameterError(f"{where}: {self.name} = {value!r}: {self.type} is accepted ({self.help}) [{self.rule}]")
         try:
-            if ".." in self.rule:
-                low, high = (kind(x) for x in self.rule.split(".."))
-                if not low <= value <= high:
-                    raise ParameterError(f"{value!r} is out of range; {low} to {high} is accepted ({self.help})")
-            elif self.rule == "subject":
-                subjects.resolve(value)
-            elif self.rule in MATERIALS:
-                materials.find(self.rule, value)
-            elif "|" in self.rule and value not in self.rule.split("|"):
-                raise ParameterError(f"{value!r} is not accepted; use one of {self.rule.replace('|', ', ')}")
+            if kind is list:
+                if not all(type(entry) is str for entry in value) or len(set(value)) < len(value):
+                    raise ParameterError(f"{value!r}: a list of different texts is accepted ({self.help})")
+                for entry in value:
+                    self._obey(entry, str)
+            else:
+                self._obey(value, kind)
         except FunctionalSelfError as error:
             raise ParameterError(f"{where}: {self.name}: {error}") from error
         return value
+
+    def _obey(self, value: Any, kind: Any) -> None:
+        """Raise where one value breaks the rule."""
+        if ".." in self.rule:
+            low, high = (kind(x) for x in self.rule.split(".."))
+            if not low <= value <= high:
+                raise ParameterError(f"{value!r} is out of range; {low} to {high} is accepted ({self.help})")
+        elif self.kind == "subject" and self.named(value):
+            subjects.resolve(value)
+        elif self.kind in MATERIALS and self.named(value):
+            materials.find(self.kind, value)
+        elif self.kind not in ("subject", *MATERIALS) and "|" in self.rule and value not in self.rule.split("|"):
+            raise ParameterError(f"{value!r} is not accepted; use one of {self.rule.replace('|', ', ')}")
+
+    @property
+    def kind(self) -> str:
+        """``subject`` or a kind of material where the rule says so, with or without the leading ``|``."""
+        return self.rule.removeprefix("|")
+
+    def named(self, value: Any) -> list[str]:
+        """The names a value holds: of subjects or of material files."""
+        return [name for name in (value if isinstance(value, list) else [value]) if name or not self.rule.startswith("|")]
 
     def parse(self, text: str) -> Any:
         """A command line's text as this parameter's type, unchecked where it does not read as one."""
         if self.type == "str":
             return text
+        if self.type == "list" and not text.lstrip().startswith("["):
+            return [part.strip() for part in text.split(",") if part.strip()]
         try:
             return ast.literal_eval(text)
         except (ValueError, SyntaxError):

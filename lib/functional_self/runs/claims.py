@@ -106,9 +106,9 @@ def judge(claim: Claim, run: Run | None, stale: bool = False) -> tuple[Verdict, 
     for name, wanted in claim.needs.parameters.items():
         if manifest["parameters"].get(name) != wanted:
             return "not comparable", f"needs {name} = {wanted}"
-    subject = str(manifest["parameters"].get("subject", ""))
-    if subject.startswith(("random:", "mock:")) and not claim.control:
-        return "not comparable", f"{subject} is a control, not evidence"
+    asked = manifest["parameters"].get("subjects") or [manifest["parameters"].get("subject", "")]
+    if str(asked[0]).startswith(("random:", "mock:")) and not claim.control:
+        return "not comparable", f"{asked[0]} is a control, not evidence"
     if claim.needs.gate:
         gate = results.get(f"{claim.needs.gate}/passed")
         if gate is None or not gate["value"]:

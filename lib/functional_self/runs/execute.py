@@ -28,6 +28,7 @@ from functional_self.progress import FILE
 from functional_self.runs import provenance
 from functional_self.runs.chapter import Chapter
 from functional_self.runs.record import FIGURE, FOLDER, REDO_FROM, RESULT
+from functional_self.subjects.store import RECOMPUTE
 
 EPILOGUE_TAG = "functional-self-epilogue"
 MACHINE = "application/vnd.functional-self.machine+json"
@@ -36,10 +37,11 @@ import resource, sys
 from IPython.display import display
 display({{"{MACHINE}": {{
     "modules": sorted(m for m in sys.modules if m.startswith("functional_self")),
+    "requests": dict(getattr(sys.modules.get("functional_self.subjects.store"), "COUNTS", {{}})),
     "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
 }}, "text/plain": ""}}, raw=True)
 """
-KERNEL_CONFIG = "c.IPKernelApp.log_level = 40\nc.HistoryManager.enabled = False\n"
+KERNEL_CONFIG = "c.IPKernelApp.log_level = 60\nc.HistoryManager.enabled = False\n"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def run(
     with paths.staging(paths.runs()) as scratch:
         whole = scratch / "run"
         started = time.time()
-        notebook = _execute(chapter, parameters, whole, scratch)
+        notebook = _execute(chapter, parameters, whole, scratch, force=force)
         results, figures, machine = harvest(notebook)
         _forget_the_machine(notebook)
         manifest = determined | {
@@ -110,6 +112,7 @@ def run(
             "versions": provenance.versions(),
             "figures": figures,
             "modules": machine.get("modules", []),
+            "requests": machine.get("requests", {}),
             "peak_rss_bytes": machine.get("peak_rss_bytes"),
             "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
@@ -185,7 +188,7 @@ def _fetch(name: str) -> None:
 
 
 def _execute(
-    chapter: Chapter, parameters: dict[str, Any], whole: Path, scratch: Path, redo: Path | None = None
+    chapter: Chapter, parameters: dict[str, Any], whole: Path, scratch: Path, redo: Path | None = None, force: bool = False
 ) -> nbformat.NotebookNode:
     """Run the chapter's notebook through papermill in ``whole``; everything temporary stays in ``scratch``."""
     whole.mkdir(parents=True)
@@ -203,7 +206,7 @@ def _execute(
         "TMPDIR": str(scratch),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-    } | ({REDO_FROM: str(redo)} if redo else {})
+    } | ({REDO_FROM: str(redo)} if redo else {}) | ({RECOMPUTE: "1"} if force else {})
     (scratch / "jupyter").mkdir()
     profile = scratch / "ipython" / "profile_default"
     profile.mkdir(parents=True)

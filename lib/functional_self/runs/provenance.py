@@ -7,22 +7,16 @@ import importlib.metadata
 import json
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from functional_self import materials, paths, subjects
+from functional_self.materials.check import READERS
 from functional_self.runs.chapter import Chapter
 
 PACKAGES = ("torch", "transformers", "nnsight", "numpy", "pandas", "scipy")
 """Packages whose version can change a number."""
 
-READERS: dict[str, Callable[[str], object]] = {
-    "items": materials.items,
-    "specifications": materials.specification,
-    "contexts": materials.contexts,
-    "personas": materials.personas,
-}
 
 
 def determinants(chapter: Chapter, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -35,10 +29,11 @@ def determinants(chapter: Chapter, parameters: dict[str, Any]) -> dict[str, Any]
     asked: dict[str, str] = {}
     for parameter in chapter.parameters.values():
         value = parameters[parameter.name]
-        if parameter.rule == "subject":
-            asked[value] = subjects.revision(value)
-        elif parameter.rule in READERS:
-            files |= _material(parameter.rule, value)
+        for name in parameter.named(value) if parameter.kind in ("subject", *READERS) else ():
+            if parameter.kind == "subject":
+                asked[name] = subjects.revision(name)
+            else:
+                files |= _material(parameter.kind, name)
     return {
         "chapter": chapter.name,
         "code": [paths.digest(source.strip()) for source in chapter.code],

@@ -21,6 +21,7 @@ from functional_self.subjects.base import Progress, Request, Subject
 
 RECOMPUTE = "FUNCTIONAL_SELF_RECOMPUTE"
 """Environment variable: ask the subject again even where an answer is kept (and keep the new one)."""
+COUNTS = {"computed": 0, "stored": 0}
 CHUNK = 1024
 """Requests scored and kept at a time: what a kill can lose, and all that memory holds."""
 
@@ -29,7 +30,8 @@ class StoredSubject:
     """A subject whose answers are kept on disk; the model behind it is loaded when something is missing.
 
     A kept answer is found again by the hash of the subject's revision, of the code that scores, and of messages and
-    options. ``computed`` and ``stored`` count the requests that were asked and found.
+    options. Every chunk is kept by one transaction, so a kill loses at most the chunk in hand. ``COUNTS`` says how many
+    requests of this process were asked and how many found.
     """
 
     def __init__(
@@ -44,7 +46,6 @@ class StoredSubject:
         self._load = load
         self._model: Subject | None = None
         self._path = path or paths.cache() / "scores.sqlite"
-        self.computed = self.stored = 0
 
     @property
     def model(self) -> Subject:
@@ -95,8 +96,8 @@ class StoredSubject:
         """The kept value of every key; what is missing is asked for and kept in one transaction."""
         kept = {} if os.environ.get(RECOMPUTE) else self._read(table, keys)
         missing = [i for i, key in enumerate(keys) if key not in kept]
-        self.stored += len(keys) - len(missing)
-        self.computed += len(missing)
+        COUNTS["stored"] += len(keys) - len(missing)
+        COUNTS["computed"] += len(missing)
         if progress and len(keys) > len(missing):
             progress(len(keys) - len(missing))
         if missing:
