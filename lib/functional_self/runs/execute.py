@@ -41,7 +41,7 @@ display({{"{MACHINE}": {{
     "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
 }}, "text/plain": ""}}, raw=True)
 """
-KERNEL_CONFIG = "c.IPKernelApp.log_level = 60\nc.HistoryManager.enabled = False\n"
+KERNEL_CONFIG = "c.IPKernelApp.log_level = 50\nc.HistoryManager.enabled = False\n"
 
 
 @dataclass(frozen=True)
