@@ -149,12 +149,21 @@ def _prompts(
                     for order in shown:
                         keys = (item.id, p, order, context.id, persona.id)
                         rows.append(dict(zip(KEYS, keys, strict=True)) | {"family": item.family, "class": item.item_class})
-                        requests.append(list(_requests(item, f"{form[0]}{p}", paraphrase, order, system, context, persona)))
+                        requests.append(
+                            list(_requests(item, f"{form[0]}{p}", paraphrase, order, system, context, persona, specification.id))
+                        )
     return rows, requests
 
 
 def _requests(
-    item: Item, wording: str, paraphrase: Paraphrase, order: str, system: str | None, context: Context, persona: Persona
+    item: Item,
+    wording: str,
+    paraphrase: Paraphrase,
+    order: str,
+    system: str | None,
+    context: Context,
+    persona: Persona,
+    specification: str,
 ) -> Iterator[tuple[str, Request]]:
     """The prompts of a row by form: the question, its reverse-keyed twin, and nothing asked."""
     plus = ORDERS.index(order)
@@ -175,6 +184,7 @@ def _requests(
                 affirms=None if known else towards,
                 right=towards if known else None,
                 persona=persona.id,
+                specification=specification,
                 stripped=system is None,
             ),
         )

@@ -17,8 +17,8 @@ class Request:
     responders only, a language model sees nothing but the text: ``item`` (class/id), ``wording`` (item,
     paraphrase, context and persona), and the indices of the trait-positive option (``plus``), of the one that
     affirms the question (``affirms``) and of the right answer to a known question (``right``), None where there
-    is no such option; ``persona`` is who the system message addresses and ``stripped`` says that nothing in the
-    prompt gives the subject its role.
+    is no such option; ``persona`` is who the system message addresses, ``specification`` the id of what it says, and ``stripped``
+    says that nothing in the prompt gives the subject its role.
     """
 
     messages: tuple[Message, ...]
@@ -29,6 +29,7 @@ class Request:
     affirms: int | None = None
     right: int | None = None
     persona: str = ""
+    specification: str = ""
     stripped: bool = False
 
 

@@ -30,6 +30,8 @@ class MockSubject:
     - ``planted-fill``, interpreter m: sqrt(2) (sqrt(D) theta_i + sqrt(F) f_im + sqrt(U/2) (p_ip + e_imp)), eps = 0; ``FILL``.
     - ``planted-self``, member k: g_k theta_i + f_ik / 4 under every persona, with no role and where nothing is asked.
     - ``planted-persona``: theta_i / 2 + g_k theta_i,persona + f_ik / 4, and theta_i / 2 where the prompt gives no role.
+    - ``planted-spec``: theta_i + s_i,specification + w_i,text / 4: it answers to the specification, a little to its words.
+    - ``planted-wording``: theta_i + w_i,text: it answers to the words of the system message and not to what they say.
     - ``persona-stereotype``: theta_i / 2 + s_i,persona for every member alike, and theta_i / 2 where the prompt gives no role.
 
     ``member`` is the seed of the others.
@@ -113,6 +115,10 @@ class MockSubject:
             case "planted-persona":
                 changing = float(self._normal("persona", 0, item, request.persona))
                 return theta / 2 + role * (plant * changing + own) + noise
+            case "planted-spec" | "planted-wording":
+                text = float(self._normal("words", 0, item, request.messages[0][1]))
+                spec = float(self._normal("spec", 0, item, request.specification))
+                return theta + (spec + text / 4 if self.behaviour == "planted-spec" else text) + noise
             case "persona-stereotype":
                 return theta / 2 + role * float(self._normal("stereotype", 0, item, request.persona)) + noise
         raise AssertionError(self.behaviour)

@@ -55,6 +55,8 @@ class Mock(_Entry):
         "planted-fill",
         "planted-self",
         "planted-persona",
+        "planted-spec",
+        "planted-wording",
         "persona-stereotype",
     ]
 
