@@ -102,6 +102,99 @@ def share_plot(shares: pd.DataFrame, sources: Sequence[str]) -> Figure:
     return figure
 
 
+def effect_plot(effects: pd.DataFrame) -> Figure:
+    """Ratios with 95% intervals on a logarithmic axis, one panel per class; columns who, class, estimate, low, high, n."""
+    classes = list(dict.fromkeys(effects["class"]))
+    names = list(dict.fromkeys(effects["who"]))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, len(classes) * (0.55 + 0.2 * len(names))))
+        for axes, item_class in zip(np.atleast_1d(figure.subplots(len(classes), 1, sharex=True)), classes, strict=True):
+            rows = effects[effects["class"] == item_class].set_index("who").reindex(names)
+            for y, (_, row) in enumerate(rows.iterrows()):
+                if not np.isfinite(row["estimate"]):
+                    axes.text(1, y, " undefined", va="center", fontsize=8)
+                    continue
+                axes.plot([row["low"], row["high"]], [y, y], color=COLOURS[y % len(COLOURS)], lw=2)
+                axes.plot(row["estimate"], y, "os^Dv"[y % 5], color=COLOURS[y % len(COLOURS)], ms=6)
+            axes.axvline(1, color=INK, lw=1, ls="--")
+            axes.set_xscale("log")
+            axes.set_title(f"{item_class} items (n = {int(rows['n'].max())})", loc="left", fontsize=9)
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel("energy over specifications / energy over wordings (log scale, 95% interval)")
+    return figure
+
+
+def stability_plot(stability: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """Stability per facet with 95% intervals, above; reliability against the number of wordings in one context, below.
+
+    ``stability`` has columns who, over, estimate, low, high, n; ``curves`` who, paraphrases, contexts, rho.
+    """
+    names, facets = (list(dict.fromkeys(stability[column])) for column in ("who", "over"))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 5.2))
+        above, below = figure.subplots(2, 1, height_ratios=(1, 1.2))
+        for s, name in enumerate(names):
+            rows = stability[stability["who"] == name].set_index("over").reindex(facets)
+            y = np.arange(len(facets)) + (s - (len(names) - 1) / 2) * 0.22
+            colour, marker = COLOURS[s % len(COLOURS)], "os^Dv"[s % 5]
+            above.hlines(y, rows["low"], rows["high"], color=colour, lw=2)
+            above.plot(rows["estimate"], y, marker, color=colour, label=f"{name} (n = {int(rows['n'].iloc[0])} items)")
+            curve = curves[(curves["who"] == name) & (curves["contexts"] == 1)]
+            below.plot(curve["paraphrases"], curve["rho"], f"-{marker}", color=colour)
+        above.axvline(0, color=INK, lw=0.8)
+        above.set_yticks(range(len(facets)), [f"over {facet}" for facet in facets])
+        above.set_ylim(len(facets) - 0.5, -0.5)
+        above.set_xlabel("correlation about zero of profiles (95% interval)")
+        below.axhline(0.8, color=INK, lw=0.8, ls="--")
+        below.set_xscale("log", base=2)
+        below.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+        below.set_ylim(-0.03, 1.03)
+        below.set_xlabel("wordings of each item, in one context")
+        below.set_ylabel("reliability rho")
+        figure.legend(loc="outside upper left", fontsize=9)
+    return figure
+
+
+def drift_plot(rates: pd.DataFrame) -> Figure:
+    """Share of probes passed after each number of turns, Wilson intervals; columns condition, turn, rate, low, high, n."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.0))
+        axes = figure.subplots()
+        for s, (condition, rows) in enumerate(rates.groupby("condition", sort=False)):
+            x, colour = rows["turn"] + 0.08 * s, COLOURS[s]
+            axes.vlines(x, rows["low"], rows["high"], color=colour, lw=2)
+            label = f"{condition} (n = {int(rows['n'].iloc[0])})"
+            axes.plot(x, rows["rate"], "os"[s % 2] + ("-" if len(rows) > 1 else ""), color=colour, label=label)
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_xlabel("turns of the conversation before the probe")
+        axes.set_ylabel("probes passed (95% interval)")
+        figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+    return figure
+
+
+def family_plot(found: pd.DataFrame) -> Figure:
+    """Measures of planted families with 95% intervals, one panel each; columns family, measure, estimate, low, high, n."""
+    measures, names = (list(dict.fromkeys(found[column])) for column in ("measure", "family"))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 1.5 * len(measures) + 0.4))
+        for axes, measure in zip(np.atleast_1d(figure.subplots(len(measures), 1, sharex=True)), measures, strict=True):
+            rows = found[found["measure"] == measure].set_index("family").reindex(names)
+            for y, (_, row) in enumerate(rows.iterrows()):
+                if not np.isfinite(row["estimate"]):
+                    axes.text(0, y, " undefined", va="center", fontsize=8)
+                    continue
+                axes.plot([row["low"], row["high"]], [y, y], color=COLOURS[y], lw=2)
+                axes.plot(row["estimate"], y, "os^"[y % 3], color=COLOURS[y])
+            axes.axvline(0, color=INK, lw=0.8)
+            axes.axvline(1, color=INK, lw=0.8, ls="--")
+            axes.set_title(f"{measure} (n = {int(rows['n'].max())} items)", loc="left", fontsize=9)
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel("share (95% interval by item family)")
+    return figure
+
+
 def content_plot(frame: pd.DataFrame) -> Figure:
     """Every item's mean content in nats, in order, with the spread over its wordings, and the same where options are shuffled.
 

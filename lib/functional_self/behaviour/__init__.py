@@ -2,6 +2,7 @@
 
 from functional_self.behaviour.estimate import Estimate, clustered, jackknife, smallest_effect
 from functional_self.behaviour.gates import Gate, gates, holm
+from functional_self.behaviour.intervals import Fill, axis_share, fill, fill_table
 from functional_self.behaviour.persistence import d_study, internalisation, ipsative, paired, rank_order, self_share, tost
 from functional_self.behaviour.scoring import responses, sampled, score, shuffled
 from functional_self.behaviour.variance import Components, shares_by_class, variance_components
@@ -9,9 +10,13 @@ from functional_self.behaviour.variance import Components, shares_by_class, vari
 __all__ = [
     "Components",
     "Estimate",
+    "Fill",
     "Gate",
+    "axis_share",
     "clustered",
     "d_study",
+    "fill",
+    "fill_table",
     "gates",
     "holm",
     "internalisation",

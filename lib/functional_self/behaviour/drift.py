@@ -22,7 +22,8 @@ def drift(
 
     The user's turns are the script's, the replies the subject's own likeliest tokens. A probe is asked on a copy of the
     conversation, so that it leaves no trace in it. One row per script x turn x condition: ``condition`` is ``instructed``,
-    or ``control`` where the instruction was never given (asked before the first turn only); ``right`` says whether the answer passed the script's string check; ``answer`` is the text. An empty answer is wrong and stays in the denominator.
+    or ``control`` where the instruction was never given (asked before the first turn only); ``right`` says whether the answer
+    passed the script's string check; ``answer`` is the text. An empty answer is wrong and stays in the denominator.
     After Li et al. 2024 (arXiv 2402.10962), with checked strings for judged ones.
     """
     talks: list[list[Message]] = [[("system", script.system)] for script in scripts]

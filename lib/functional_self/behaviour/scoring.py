@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from functional_self import materials
-from functional_self.errors import MaterialError
 from functional_self.materials.schema import Context, Item, Paraphrase, Persona, Specification
 from functional_self.progress import track
 from functional_self.subjects.base import Message, Request, Subject
@@ -42,7 +41,6 @@ def score(
     specification: Specification | None = None,
     reference: Subject | None = None,
     orders: Literal["both", "alternate"] = "both",
-    form: Literal["self-report", "enacted"] = "self-report",
     role: bool = True,
 ) -> pd.DataFrame:
     """Log-probabilities of full option texts, one row per item x paraphrase x order x context x persona.
@@ -61,13 +59,12 @@ def score(
         specification: the text behind a persona without one; by default ``assistant``.
         reference: a frozen subject whose baseline is kept beside the subject's own.
         orders: ``both``, or ``alternate``: every other item in one order, the rest in the other, a balanced subset.
-        form: the items' self-reports, or their enacted forms (what is said or done in a situation).
         role: whether a system message gives the subject its role; without one the prompt starts with the context.
     """
     specification = specification or materials.specification("assistant")
     contexts = contexts or (Context(id="bare", title="nothing before the question"),)
     personas = personas or (Persona(id="specified", title="the specification"),)
-    rows, requests = _prompts(items, contexts, personas, paraphrases, specification, orders, form, role)
+    rows, requests = _prompts(items, contexts, personas, paraphrases, specification, orders, role)
     asked = [(row, f, request) for row, per_row in enumerate(requests) for f, request in per_row]
     with track(f"scoring {subject.name}", len(asked)) as advance:
         logprobs = subject.option_logprobs([request for _, _, request in asked], advance)
@@ -99,7 +96,7 @@ def sampled(
     specification = specification or materials.specification("assistant")
     contexts = contexts or (Context(id="bare", title="nothing before the question"),)
     persona = Persona(id="specified", title="the specification")
-    rows, requests = _prompts(items, contexts, (persona,), paraphrases, specification, orders, "self-report", True)
+    rows, requests = _prompts(items, contexts, (persona,), paraphrases, specification, orders, True)
     asked = [(row, f, request) for row, per_row in enumerate(requests) for f, request in per_row if f != "base"]
     with track(f"sampling {subject.name}", len(asked)) as advance:
         texts = subject.generate([request for *_, request in asked], max_new_tokens, 1.0, seed, advance)
@@ -131,7 +128,6 @@ def _prompts(
     paraphrases: int | None,
     specification: Specification,
     orders: str,
-    form: str,
     role: bool,
 ) -> tuple[list[dict[str, object]], list[list[tuple[str, Request]]]]:
     """One row of keys per item x paraphrase x order x context x persona, and its prompts by form."""
@@ -142,22 +138,17 @@ def _prompts(
         for context in contexts:
             for place, item in enumerate(items):
                 shown = ORDERS if orders == "both" else (ORDERS[place % 2],)
-                wordings = item.paraphrases if form == "self-report" or item.item_class == "known" else item.enacted
-                if not wordings:
-                    raise MaterialError(f"item '{item.id}' has no {form} form; leave it out or write one")
-                for p, paraphrase in enumerate(wordings[:paraphrases]):
+                for p, paraphrase in enumerate(item.paraphrases[:paraphrases]):
                     for order in shown:
                         keys = (item.id, p, order, context.id, persona.id)
                         rows.append(dict(zip(KEYS, keys, strict=True)) | {"family": item.family, "class": item.item_class})
-                        requests.append(
-                            list(_requests(item, f"{form[0]}{p}", paraphrase, order, system, context, persona, specification.id))
-                        )
+                        requests.append(list(_requests(item, p, paraphrase, order, system, context, persona, specification.id)))
     return rows, requests
 
 
 def _requests(
     item: Item,
-    wording: str,
+    p: int,
     paraphrase: Paraphrase,
     order: str,
     system: str | None,
@@ -179,7 +170,7 @@ def _requests(
                 messages=prompt(question, options, system, context),
                 options=options,
                 item=name,
-                wording=f"{name}/{wording}/{context.id}/{persona.id}",
+                wording=f"{name}/{p}/{context.id}/{persona.id}",
                 plus=plus,
                 affirms=None if known else towards,
                 right=towards if known else None,

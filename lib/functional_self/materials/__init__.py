@@ -38,6 +38,7 @@ __all__ = [
     "balanced",
     "contexts",
     "drift",
+    "enacted",
     "find",
     "item_file",
     "items",
@@ -184,6 +185,11 @@ def balanced(items: tuple[Item, ...], per_class: int) -> tuple[Item, ...]:
         raise MaterialError(f"{per_class} items per class were asked for, but there are only {short}")
     chosen = [row for rows in ranked.values() for row in sorted(rows)[:per_class]]
     return tuple(item for _, _, item in sorted(chosen, key=lambda row: row[1]))
+
+
+def enacted(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The items that have enacted forms, these in the place of their self-reports."""
+    return tuple(item.model_copy(update={"paraphrases": item.enacted}) for item in items if item.enacted)
 
 
 def _read(path: Path, model: type[Model]) -> Model:
