@@ -153,7 +153,8 @@ def pytest_terminal_summary(terminalreporter):
 
     commit, dirty = provenance.commit()
     rows = [
-        f"| {report.nodeid.removeprefix('tests/')} | {outcome} | {report.duration:.1f} |"
+        f"| {report.nodeid.removeprefix('tests/')} | {outcome} | {report.duration:.1f} "
+        f"| {'; '.join(str(value) for _, value in report.user_properties)} |"
         for outcome in ("passed", "failed", "skipped")
         for report in terminalreporter.stats.get(outcome, [])
         if report.when == "call" or outcome == "skipped"
@@ -165,5 +166,5 @@ def pytest_terminal_summary(terminalreporter):
     )
     folder = REPOSITORY / "benchmarks" / "acceptance"
     folder.mkdir(parents=True, exist_ok=True)
-    table = "| test | outcome | seconds |\n|---|---|---|\n" + "\n".join(sorted(rows)) + "\n"
+    table = "| test | outcome | seconds | figures |\n|---|---|---|---|\n" + "\n".join(sorted(rows)) + "\n"
     (folder / f"{now:%Y-%m-%d}.md").write_text(head + table)

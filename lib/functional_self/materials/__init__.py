@@ -90,12 +90,18 @@ def _plain(text: str) -> None:
             raise yaml.composer.ComposerError(None, None, said, event.start_mark)
 
 
-def find(kind: str, name: str) -> Path:
-    """The file called ``name`` among the shipped ``kind`` (``items``, ``specifications``, ...), or the path given."""
+def find(kind: str, name: str, beside: Path | None = None) -> Path:
+    """The file called ``name`` among the shipped ``kind`` (``items``, ``specifications``, ...), or the path given.
+
+    A path that a material file names is relative to that file, ``beside``.
+    """
     path = Path(name).expanduser() if name.endswith((".yml", ".yaml")) else DATA / kind / f"{name}.yml"
+    if beside is not None:
+        path = beside.parent / path
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (DATA / kind).glob("*.yml")))
-        raise MaterialError(f"{kind}: '{name}' is neither one of {known} nor a .yml file that exists")
+        where = f"{shown(beside)}: " if beside is not None else ""
+        raise MaterialError(f"{where}{kind}: '{name}' is neither one of {known} nor a .yml file that exists")
     return path
 
 
@@ -104,10 +110,11 @@ def items(name: str) -> tuple[Item, ...]:
     return item_file(name).items
 
 
-@cache
-def _items(path: Path, stamp: tuple[int, int]) -> ItemFile:
-    file = _read(path, ItemFile)
-    clauses = {clause.id for clause in specification(file.specification).clauses}
+def item_file(name: str) -> ItemFile:
+    """A whole item file; read once while it does not change."""
+    path = find("items", name)
+    file = _parsed(path)
+    clauses = {clause.id for clause in _specification(find("specifications", file.specification, path)).clauses}
     for item in file.items:
         for clause in item.clauses:
             if clause not in clauses:
@@ -117,16 +124,31 @@ def _items(path: Path, stamp: tuple[int, int]) -> ItemFile:
     return file
 
 
-def item_file(name: str) -> ItemFile:
-    """A whole item file; read once while it does not change."""
-    path = find("items", name)
+def _parsed(path: Path) -> ItemFile:
     status = path.stat()
-    return _items(path.resolve(), (status.st_mtime_ns, status.st_size))
+    return _parse_once(path.resolve(), (status.st_mtime_ns, status.st_size))
+
+
+@cache
+def _parse_once(path: Path, stamp: tuple[int, int]) -> ItemFile:
+    return _read(path, ItemFile)
 
 
 def specification(name: str) -> Specification:
-    """A written specification."""
-    return _read(find("specifications", name), Specification)
+    """A written specification; the items it entails answers to are in the file it names."""
+    return _specification(find("specifications", name))
+
+
+def _specification(path: Path) -> Specification:
+    found = _read(path, Specification)
+    if found.items is not None:
+        known = {item.id for item in _parsed(find("items", found.items, path)).items}
+        for clause in found.clauses:
+            if unknown := sorted(clause.entails.keys() - known):
+                raise MaterialError(
+                    f"{shown(path)}: clauses '{clause.id}': entails: items '{found.items}' has no item '{unknown[0]}'"
+                )
+    return found
 
 
 def contexts(name: str = "default") -> tuple[Context, ...]:
@@ -143,7 +165,7 @@ def wordings(name: str) -> tuple[Wording, ...]:
     """Wordings of one specification, in the file's order."""
     path = find("wordings", name)
     file = _read(path, WordingFile)
-    specification(file.specification)
+    find("specifications", file.specification, path)
     return file.wordings
 
 
@@ -156,7 +178,8 @@ def labels(name: str) -> LabelFile:
     """A second labelling; every label belongs to an item of the file it names, and every item has one."""
     path = find("labels", name)
     file = _read(path, LabelFile)
-    ids = {item.id for item in items(file.items)}
+    find("specifications", file.specification, path)
+    ids = {item.id for item in _parsed(find("items", file.items, path)).items}
     for kind, wrong in (("unknown item", file.labels.keys() - ids), ("no label for item", ids - file.labels.keys())):
         if wrong:
             raise MaterialError(f"{shown(path)}: labels: {kind} '{min(wrong)}' of items '{file.items}' ({len(wrong)} in all)")

@@ -33,6 +33,8 @@ def visible(text: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
+Source = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]*|[^\x00]+\.ya?ml)$", max_length=400)]
+"""The name of a shipped file, or a path ending in .yml, relative to the file that names it."""
 LongText = Annotated[
     str, StringConstraints(min_length=2, max_length=MAX_IMPORTED, strip_whitespace=True), AfterValidator(visible)
 ]
@@ -113,7 +115,7 @@ class Item(_Strict):
 class ItemFile(_Strict):
     """A file of items and the specification their classes refer to."""
 
-    specification: Name
+    specification: Source
     items: tuple[Item, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -138,16 +140,25 @@ class Clause(_Strict):
 
 
 class Specification(_Strict):
-    """A written specification of the assistant: a title, an opening and numbered clauses."""
+    """A written specification of the assistant: a title, an opening and clauses that entail answers to the file ``items``."""
 
     id: Name
     title: Text
     opening: Text
+    items: Source | None = None
     clauses: tuple[Clause, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _distinct(self) -> Specification:
         _once([clause.id for clause in self.clauses])
+        decided: dict[str, tuple[str, Pole]] = {}
+        for clause in self.clauses:
+            if clause.entails and self.items is None:
+                raise ValueError(f"clause '{clause.id}' entails answers, but 'items' does not say to which file of items")
+            for item, pole in clause.entails.items():
+                other = decided.setdefault(item, (clause.id, pole))
+                if other[1] != pole:
+                    raise ValueError(f"clauses '{other[0]}' and '{clause.id}' entail opposite answers to '{item}'")
         return self
 
     @property
@@ -211,7 +222,7 @@ class Wording(_Strict):
 class WordingFile(_Strict):
     """Wordings of one specification: what varies over them is wording, never interpretation."""
 
-    specification: Name
+    specification: Source
     wordings: tuple[Wording, ...] = Field(min_length=2)
 
     @model_validator(mode="after")
@@ -266,8 +277,8 @@ class DriftFile(_Strict):
 class LabelFile(_Strict):
     """A second labelling of an item file, with the instructions its labeller was given and nothing else."""
 
-    items: Name
-    specification: Name
+    items: Source
+    specification: Source
     labeller: Text
     instructions: LongText
     labels: dict[Name, Literal["covered", "conflict", "silent"]] = Field(min_length=1)
