@@ -8,32 +8,64 @@ import pytest
 from conftest import REPOSITORY, cli
 from functional_self.runs import chapter as chapters
 
-SMALL = {"01-void": ["-p", "n_items=4"]}
+
+def ran(name: str, folder, *arguments: str) -> dict:
+    """Results of a run at quick."""
+    done = cli("run", name, *arguments, "--json", FUNCTIONAL_SELF_RUNS=str(folder), FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["results"]
 
 
 @pytest.mark.parametrize("name", chapters.chapters())
 def test_a_chapter_runs_on_the_real_subject(name, tmp_path):
-    done = cli("run", name, *SMALL[name], "--json", FUNCTIONAL_SELF_RUNS=str(tmp_path), FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)["results"]
-    assert results["gates/planted/count"]["value"] >= 4
-    assert results["controls/refused"]["value"] == 4
+    results = ran(name, tmp_path)
     assert not results["gates/random-twin/passed"]["value"]
+    verdicts = [r["value"] for key, r in results.items() if key.startswith("verdict/")]
+    assert len(verdicts) >= 4
     if not results["gates/subject/passed"]["value"]:
-        assert "Not measurable" in results["headline"]["value"] and "unfilled/subject/silent" not in results
+        assert any("not measurable" in said and "G" in said for said in verdicts)
+        assert "supported" not in " ".join(
+            r["value"] for k, r in results.items() if k.startswith(("verdict/void", "verdict/interp"))
+        )
+    for key, accepted in CONTROLS[name].items():
+        assert accepted(results[key]["value"]), (key, results[key])
+
+
+CONTROLS = {
+    "01-void": {"gates/planted/count": lambda n: n >= 4, "controls/refused": lambda n: n == 4},
+    "02-specification": {
+        "log-effect/answers-to-the-specification/all": lambda x: x > 0.5,
+        "carried/self-like/all": lambda x: x > 0.6,
+        "carried/interpretation/all": lambda x: x < 0.5,
+    },
+    "03-persistence": {
+        "self-share/planted-self": lambda x: x > 0.6,
+        "self-share/persona-stereotype": lambda x: abs(x) < 0.1,
+        "internalisation/planted-self": lambda x: abs(x - 1) < 0.15,
+    },
+}
 
 
 def test_the_void_chapter_prints_shares_where_the_gates_let_it(tmp_path):
-    done = cli(
-        *("run", "01-void", "-p", "subject=mock:planted", "-p", "n_items=12", "-p", "n_paraphrases=4", "--json"),
-        FUNCTIONAL_SELF_RUNS=str(tmp_path),
-        FUNCTIONAL_SELF_ROOT=str(REPOSITORY),
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)["results"]
+    results = ran("01-void", tmp_path, "-p", "subjects=mock:planted", "-p", "n_items=12", "-p", "n_paraphrases=4")
     assert results["gates/subject/passed"]["value"]
     low, high = results["unfilled/subject/silent"]["interval"]
     assert low <= 0.25 / 2.25 <= high
+    assert "a control, not evidence" in " ".join(str(r["value"]) for k, r in results.items() if k.startswith("verdict/"))
+
+
+def test_interpreters_are_compared_where_they_are_named(tmp_path):
+    """One draw of each; how often intervals cover is measured in behaviour/test_coverage.py."""
+    mocks = ",".join(f"mock:planted-fill@{m}" for m in range(6))
+    small = ("-p", "subjects=mock:planted", "-p", "n_items=12")
+    results = ran("01-void", tmp_path, *small, "-p", f"interpreters={mocks}", "-p", "n_paraphrases=4")
+    gap = results["fill/interpreters/silent-minus-covered/V"]
+    assert gap["interval"][0] > 0 and abs(gap["value"] - 0.35) < 0.3
+    members = ",".join(f"mock:planted-self@{m}" for m in (0, 1, 3))
+    results = ran("02-specification", tmp_path, *small, "-p", "score=raw", "-p", f"interpreters={members}")
+    assert results["carried/interpreters/silent"]["interval"][0] > 0.5
+    results = ran("03-persistence", tmp_path, *small, "-p", "score=raw", "-p", f"organisms={members}")
+    assert results["self-share/organisms"]["interval"][0] > 0.5
 
 
 @pytest.mark.parametrize("name", chapters.chapters())

@@ -202,7 +202,7 @@ def run(
 ) -> None:
     """Execute a chapter and keep the run: notebook, results, scores, figures and where they came from.
 
-    Example: functional-self run 01-void --preset laptop -p subject=/models/mine
+    Example: functional-self run 01-void --preset laptop -p subjects=/models/mine
     """
     from functional_self.runs import chapter as chapters
     from functional_self.runs import execute, published

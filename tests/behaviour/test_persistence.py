@@ -52,6 +52,7 @@ def shares(items):
 def test_self_share_tells_the_families_apart(shares):
     assert shares["planted-self"].low > 0.5
     assert shares["planted-self"].low > max(shares[f].high for f in FAMILIES[1:])
+    assert shares["planted-persona"].low > shares["persona-stereotype"].high
     assert abs(shares["persona-stereotype"].value) < 0.1
 
 

@@ -1,9 +1,18 @@
 """What subjects answer: scores, gates, variance and persistence."""
 
-from functional_self.behaviour.estimate import Estimate, clustered, jackknife, smallest_effect
+from functional_self.behaviour.estimate import Estimate, clustered, jackknife, outcome, smallest_effect
 from functional_self.behaviour.gates import Gate, gates, holm
 from functional_self.behaviour.intervals import Fill, axis_share, fill, fill_table
-from functional_self.behaviour.persistence import d_study, internalisation, ipsative, paired, rank_order, self_share, tost
+from functional_self.behaviour.persistence import (
+    d_study,
+    internalisation,
+    ipsative,
+    ipsative_difference,
+    paired,
+    rank_order,
+    self_share,
+    tost,
+)
 from functional_self.behaviour.scoring import responses, sampled, score, shuffled
 from functional_self.behaviour.variance import Components, shares_by_class, variance_components
 
@@ -21,7 +30,9 @@ __all__ = [
     "holm",
     "internalisation",
     "ipsative",
+    "ipsative_difference",
     "jackknife",
+    "outcome",
     "paired",
     "rank_order",
     "responses",

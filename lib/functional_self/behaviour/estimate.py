@@ -36,6 +36,15 @@ def smallest_effect(error: float, df: float, level: float = 0.95, power: float =
     return float((stats.t.ppf((1 + level) / 2, df) + stats.t.ppf(power, df)) * error) if df > 0 else float("nan")
 
 
+def outcome(low: float, high: float, predicted: int = 1, null: float = 0.0) -> str:
+    """What an interval says of a prediction: ``supported`` where it lies wholly on the predicted side of ``null``, ``refuted``
+    where wholly on the other, ``not supported`` where it includes ``null``, ``undefined`` where there is no interval."""
+    if not np.isfinite([low, high]).all():
+        return "undefined"
+    sides = predicted * (low - null), predicted * (high - null)
+    return "supported" if min(sides) > 0 else "refuted" if max(sides) < 0 else "not supported"
+
+
 def clustered(values: pd.Series, level: float = 0.95) -> Estimate:
     """Mean of values whose first index level is the cluster, its interval over clusters.
 

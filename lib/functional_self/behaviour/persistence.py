@@ -84,12 +84,29 @@ def ipsative(frame: pd.DataFrame, over: str, value: str = "content") -> Estimate
     if wide.shape[1] < 2:
         raise ValueError(f"{over} has one level; stability needs two")
 
+    return jackknife(wide.to_numpy(), wide.index.get_level_values(0).to_numpy(), _alike)
+
+
+def ipsative_difference(
+    frame: pd.DataFrame, over: str, first: Sequence[str], second: Sequence[str], value: str = "content"
+) -> Estimate:
+    """Ipsative stability among the levels ``second`` of ``over`` minus that among ``first``; one jackknife over families."""
+    wide = frame.pivot_table(index=["family", "item"], columns=over, values=value)
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"{over}: {len(first)} and {len(second)} levels; stability needs two of each")
+    at = [[wide.columns.get_loc(name) for name in names] for names in (first, second)]
+
     def statistic(y_IL: np.ndarray) -> float:
-        size = np.sqrt((y_IL**2).sum(axis=0))
-        gram = (y_IL.T @ y_IL) / np.where(size[:, None] * size[None] > 1e-18, size[:, None] * size[None], np.nan)
-        return float(gram[np.triu_indices(len(gram), 1)].mean())
+        return _alike(y_IL[:, at[1]]) - _alike(y_IL[:, at[0]])
 
     return jackknife(wide.to_numpy(), wide.index.get_level_values(0).to_numpy(), statistic)
+
+
+def _alike(y_IL: np.ndarray) -> float:
+    """Mean over pairs of columns of their correlation about zero; NaN where a column is zero."""
+    size = np.sqrt((y_IL**2).sum(axis=0))
+    gram = (y_IL.T @ y_IL) / np.where(size[:, None] * size[None] > 1e-18, size[:, None] * size[None], np.nan)
+    return float(gram[np.triu_indices(len(gram), 1)].mean())
 
 
 def rank_order(frame: pd.DataFrame, over: str, subject: str = "subject", value: str = "content") -> Estimate:
@@ -119,7 +136,8 @@ def self_share(y_SKIP: np.ndarray, clusters: Iterable[Any]) -> Estimate:
     z_skip = y_skip - mean_s y_skip takes away the item (common sense), its wording and the item x persona mean (stereotypes that
     all subjects share). Within items, with mean squares MS_s, MS_sk, MS_e of subjects, subjects x personas and the rest,
     C_s = (MS_s - MS_sk) / (K P), C_sk = (MS_sk - MS_e) / P, C_e = MS_e, averaged over items, and the
-    share is C_s / (C_s + C_sk + C_e). Delete-one-cluster jackknife over ``clusters`` (the item's family): the interval is for
+    share is C_s / (C_s + C_sk + C_e). With specifications for personas, C_s is the part of the interpretive fill that stays
+    whatever the specification and C_sk the part that changes with it. Delete-one-cluster jackknife over ``clusters`` (the item's family): the interval is for
     these subjects and personas. Several seeds of one plant share it, and that is taken away here: their self share is 0
     by construction.
 
