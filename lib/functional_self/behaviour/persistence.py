@@ -94,12 +94,12 @@ def ipsative_difference(
     wide = frame.pivot_table(index=["family", "item"], columns=over, values=value)
     if min(len(first), len(second)) < 2:
         raise ValueError(f"{over}: {len(first)} and {len(second)} levels; stability needs two of each")
-    at = [[wide.columns.get_loc(name) for name in names] for names in (first, second)]
+    y_IL = wide[[*first, *second]].to_numpy()
 
     def statistic(y_IL: np.ndarray) -> float:
-        return _alike(y_IL[:, at[1]]) - _alike(y_IL[:, at[0]])
+        return _alike(y_IL[:, len(first) :]) - _alike(y_IL[:, : len(first)])
 
-    return jackknife(wide.to_numpy(), wide.index.get_level_values(0).to_numpy(), statistic)
+    return jackknife(y_IL, wide.index.get_level_values(0).to_numpy(), statistic)
 
 
 def _alike(y_IL: np.ndarray) -> float:
@@ -137,9 +137,9 @@ def self_share(y_SKIP: np.ndarray, clusters: Iterable[Any]) -> Estimate:
     all subjects share). Within items, with mean squares MS_s, MS_sk, MS_e of subjects, subjects x personas and the rest,
     C_s = (MS_s - MS_sk) / (K P), C_sk = (MS_sk - MS_e) / P, C_e = MS_e, averaged over items, and the
     share is C_s / (C_s + C_sk + C_e). With specifications for personas, C_s is the part of the interpretive fill that stays
-    whatever the specification and C_sk the part that changes with it. Delete-one-cluster jackknife over ``clusters`` (the item's family): the interval is for
-    these subjects and personas. Several seeds of one plant share it, and that is taken away here: their self share is 0
-    by construction.
+    whatever the specification and C_sk the part that changes with it. Delete-one-cluster jackknife over ``clusters`` (the
+    item's family): the interval is for these subjects and personas. Several seeds of one plant share it, and that is taken
+    away here: their self share is 0 by construction.
 
     Raises ValueError where there are fewer than two subjects, personas or wordings.
     """

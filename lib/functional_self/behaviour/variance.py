@@ -102,28 +102,31 @@ def variance_components(
 def shares_by_class(frame: pd.DataFrame, classes: Sequence[str] = ("covered", "conflict", "silent")) -> pd.DataFrame:
     """Variance shares of every class, and the unfilled share of the last class minus the first's.
 
-    Rows have class, source, estimate, low, high, n and, for the difference, ``smallest``, the detectable effect. Classes share no item family, so the limits of the difference d = s - c
+    Rows have class, source, estimate, low, high, n and, for the difference, ``smallest``, the detectable effect.
+    Classes share no item family, so the limits of the difference d = s - c
     are d - sqrt((s - s_low)^2 + (c_high - c)^2) and d + sqrt((s_high - s)^2 + (c - c_low)^2).
     """
-    rows = []
-    df = np.inf
+    rows, clusters = [], []
     for item_class in classes:
         found = variance_components(frame[frame["class"] == item_class])
-        df = min(df, found.clusters - 1)
+        clusters.append(found.clusters)
         rows.append(found.share.rename_axis("source").reset_index().assign(n=found.n, **{"class": item_class}))
     table = pd.concat(rows, ignore_index=True)
     unfilled = table[table["source"] == "unfilled"].set_index("class")
     first, last = unfilled.loc[classes[0]], unfilled.loc[classes[-1]]
     gap = last["estimate"] - first["estimate"]
+    low = gap - np.hypot(last["estimate"] - last["low"], first["high"] - first["estimate"])
+    high = gap + np.hypot(last["high"] - last["estimate"], first["estimate"] - first["low"])
+    df = max(min(clusters) - 1, 1)
     row = {
         "class": f"{classes[-1]}-minus-{classes[0]}",
         "source": "unfilled",
         "estimate": gap,
-        "low": gap - np.hypot(last["estimate"] - last["low"], first["high"] - first["estimate"]),
-        "high": gap + np.hypot(last["high"] - last["estimate"], first["estimate"] - first["low"]),
+        "low": low,
+        "high": high,
         "n": last["n"],
+        "smallest": smallest_effect(0.5 * (high - low) / stats.t.ppf(0.975, df), df),
     }
-    row["smallest"] = smallest_effect((row["high"] - row["low"]) / 2 / stats.t.ppf(0.975, max(df, 1)), max(df, 1))
     return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 

@@ -29,10 +29,10 @@ class MockSubject:
     - ``planted``: lean_i = theta_i sqrt(``variance``).
     - ``planted-fill``, interpreter m: sqrt(2) (sqrt(D) theta_i + sqrt(F) f_im + sqrt(U/2) (p_ip + e_imp)), eps = 0; ``FILL``.
     - ``planted-self``, member k: g_k theta_i + f_ik / 4 under every persona, with no role and where nothing is asked.
-    - ``planted-persona``: theta_i / 2 + g_k theta_i,persona,specification + f_ik / 2, and theta_i / 2 where the prompt gives no role.
+    - ``planted-persona``: theta_i / 2 + g_k theta_i,persona,specification + f_ik / 2, and theta_i / 2 with no role.
     - ``planted-spec``: theta_i + s_i,specification + w_i,text / 4: it answers to the specification, a little to its words.
     - ``planted-wording``: theta_i + w_i,text: it answers to the words of the system message and not to what they say.
-    - ``persona-stereotype``: theta_i / 2 + s_i,persona for every member alike, and theta_i / 2 where the prompt gives no role.
+    - ``persona-stereotype``: theta_i / 2 + s_i,persona for every member alike, and theta_i / 2 with no role.
 
     ``member`` is the seed of the others.
     """
