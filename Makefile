@@ -9,7 +9,7 @@ export FUNCTIONAL_SELF_ROOT := $(CURDIR)
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book html reproduce test lint acceptance environment subject debian clean clean-environment
+.PHONY: help book html reproduce test lint acceptance bench environment subject debian clean clean-environment
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,15 @@ lint: environment ## ruff and mypy
 
 acceptance: environment subject debian ## the full repetition counts; writes a dated report into benchmarks/acceptance/
 	FUNCTIONAL_SELF_ACCEPTANCE=1 $(BIN)/python -m pytest -m acceptance
+
+bench: environment subject .venv/bench/.complete ## benchmarks beside peers; BENCH=scoring runs one family, JSON=FILE keeps the lines
+	$(CLI) bench $(BENCH) $(if $(JSON),--to $(JSON))
+
+# what the benchmarks compare with stands beside the environment, which stays as locked
+.venv/bench/.complete: benchmarks/requirements.lock .venv/.complete
+	@rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target $(@D) --requirement benchmarks/requirements.lock
+	@touch $@
 
 environment: .venv/.complete ## the virtual environment, exactly as requirements.lock says
 

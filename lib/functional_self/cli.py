@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -316,6 +317,36 @@ def build(as_json: Json = False) -> None:
 
     index = stage.build()
     _say({"index": str(index)}, as_json, f"the book is in {paths.shown(index)}")
+
+
+@app.command()
+def bench(
+    family: Annotated[str | None, typer.Argument(help="One family of benchmarks/, for example scoring; by default all.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Write the lines to this file as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per comparison and line.")] = False,
+) -> None:
+    """Measure this library beside others in one run; exit code 1 where a goal is missed. It takes long: see 'make bench'.
+
+    Example: functional-self bench scoring --to lines.jsonl
+    """
+    sys.path.insert(0, str(paths.root()))
+    try:
+        harness = importlib.import_module("benchmarks.harness")
+    except ModuleNotFoundError as error:
+        if error.name != "benchmarks":
+            raise
+        raise ParameterError(f"bench: there is no benchmarks/ in {paths.root()}; run it in a checkout") from error
+    lines = []
+    for found in harness.run(family):
+        lines.append(found)
+        if as_json:
+            print(json.dumps(found), flush=True)
+        if to is not None:
+            harness.write(lines, to)
+    if not as_json:
+        _list([harness.summary(found) for found in lines], False, "Benchmarks: this library beside its peer")
+    if not all(found["passed"] for found in lines):
+        raise typer.Exit(1)
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import chdtrc, expit, logit, stdtrit
 
 SHARES = ("D", "F", "U", "V")
 DRAWS = 2000
@@ -266,7 +265,7 @@ def _summary(y: np.ndarray, labels: np.ndarray) -> _Class:
     t2 = n**2 / ((n - 1) * (n + 2)) * (square - t1**2 / n)
     f1, f2 = t1 - q * noise, t2 - 2 * noise * t1 + q * noise**2
     h, S1 = 0.0, axis_share(y)
-    if f1 > 0 and stats.chi2.sf(n * q / 2 * (q * square / t1**2 - 1), q * (q + 1) / 2 - 1) < SPHERICITY:
+    if f1 > 0 and chdtrc(q * (q + 1) / 2 - 1, n * q / 2 * (q * square / t1**2 - 1)) < SPHERICITY:
         below = f1**2 - 2 * t2 / n
         r = np.clip(f2 / below, 1 / q, 1) if below > 0 else 1.0
         h = float(np.sqrt((q * r - 1) / (q - 1)))
@@ -314,7 +313,7 @@ def _student(centre: np.ndarray, families: Sequence[np.ndarray], interpreters: n
     A, B = sum((len(left) - 1) * left.var(axis=0) for left in families), (len(interpreters) - 1) * interpreters.var(axis=0)
     d_A, d_B = sum(len(left) - 1 for left in families), len(interpreters) - 1
     df = np.maximum((A + B) ** 2 / np.maximum(A**2 / d_A + B**2 / d_B, 1e-300), d_B)
-    return np.stack([centre + stats.t.ppf(tail, df) * np.sqrt(A + B) for tail in tails])
+    return np.stack([centre + stdtrit(df, tail) * np.sqrt(A + B) for tail in tails])
 
 
 def _hull(a: np.ndarray, b: np.ndarray) -> np.ndarray:
