@@ -32,7 +32,7 @@ def test_scores_are_the_local_ones_and_little_comes_back(live, smollm2):
 
 def test_two_hundred_items_need_at_most_eight_requests(smollm2):
     items = materials.items("void")
-    where = ((Context(id="bare", title=""),), (Persona(id="s", title=""),))
+    where = ((Context(id="bare", title="nothing before"),), (Persona(id="specified", title="the specification"),))
     _, rows = _prompts(items, *where, 3, materials.specification("assistant"), "both", True)
     keys = {}
     for row in rows[:200]:
