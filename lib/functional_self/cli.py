@@ -44,8 +44,24 @@ def _main(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check this machine: Python, packages against the lock, the default subject, the browser, the folders."""
+def doctor(
+    remote: Annotated[bool, typer.Option("--remote", help="Check the NDIF server instead of this machine.")] = False,
+    subject: Annotated[str | None, typer.Option(help="With --remote: whether this subject is running there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: Python, packages against the lock, the default subject, the browser, the folders.
+
+    With --remote: the NDIF host, the API key (whether there is one, never what it is), the versions on both sides, the subjects
+    running there, and jobs not yet collected.
+    """
+    if remote:
+        from functional_self.subjects import report
+
+        checked = [{"check": c, "good": g, "found": f, "fix": "" if g else x} for c, g, f, x in report.checks(subject)]
+        _list(checked, as_json, "The NDIF server")
+        if not all(row["good"] for row in checked if row["check"] in ("NDIF host", "NDIF versions", "NDIF subject")):
+            raise typer.Exit(1)
+        return
     from functional_self.runs import provenance
     from functional_self.subjects import fetch, registry
 
@@ -195,6 +211,10 @@ def run(
         bool,
         typer.Option("--force", help="Execute even where such a run is there, and ask everything again."),
     ] = False,
+    resubmit: Annotated[
+        bool,
+        typer.Option("--resubmit", help="Send remote jobs again whose outcome is unknown, or which the server has forgotten."),
+    ] = False,
     analyse_only: Annotated[
         bool, typer.Option("--analyse-only", help="Redo the published run's statistics from its score tables, without a model.")
     ] = False,
@@ -208,6 +228,8 @@ def run(
     from functional_self.runs import execute, published
 
     loaded = chapters.load(chapter)
+    if resubmit:
+        os.environ["FUNCTIONAL_SELF_RESUBMIT"] = "1"
     if analyse_only:
         if parameter or preset != "quick":
             raise ParameterError("--analyse-only takes its parameters from the published run; leave out -p and --preset")
@@ -223,13 +245,7 @@ def run(
             + ("; ".join(differences) or "all the same"),
         )
         raise typer.Exit(1 if differences else 0)
-    overrides = {}
-    for text in parameter or []:
-        name, sign, value = text.partition("=")
-        if not sign:
-            raise ParameterError(f"-p {text}: write NAME=VALUE")
-        overrides[name] = value
-    done, executed = execute.run(loaded, preset, overrides, force)
+    done, executed = execute.run(loaded, preset, _overrides(parameter), force)
     seconds = done.manifest["seconds"]
     found = {"run": done.name, "path": str(done.path), "executed": executed, "seconds": seconds, "results": done.results}
     _say(
@@ -238,6 +254,29 @@ def run(
         f"{paths.shown(done.path)}: {len(done.results)} results, "
         + (f"{seconds} s" if executed else "already there, nothing changed"),
     )
+
+
+@app.command()
+def plan(
+    chapter: ChapterName,
+    preset: Annotated[str, typer.Option(help="A preset of params/, for example remote-8b.")] = "remote-8b",
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", help="NAME=VALUE, a parameter of the chapter; repeat for more.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a remote run would ask, before anything is sent: items, tokens, requests, bytes, seconds, the subject's state.
+
+    The chapter is executed with responders that pass its gates, so this is what a run asks at most.
+
+    Example: functional-self plan 01-void --preset remote-8b
+    """
+    from functional_self.runs import chapter as chapters
+    from functional_self.runs import execute
+    from functional_self.subjects import report
+
+    rows = report.planned(execute.plan(chapters.load(chapter), preset, _overrides(parameter)))
+    _list(rows, as_json, f"Plan of {chapter} at {preset}")
 
 
 @app.command()
@@ -316,6 +355,16 @@ def build(as_json: Json = False) -> None:
 
     index = stage.build()
     _say({"index": str(index)}, as_json, f"the book is in {paths.shown(index)}")
+
+
+def _overrides(parameters: list[str] | None) -> dict[str, str]:
+    found = {}
+    for text in parameters or []:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise ParameterError(f"-p {text}: write NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

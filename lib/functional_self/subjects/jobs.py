@@ -44,6 +44,7 @@ class Job:
     model_key: str
     env: dict[str, Any]
     build: Callable[[], bytes]
+    tokens: int = 0
 
 
 @dataclass
@@ -53,12 +54,15 @@ class _Waiting:
     status: str = "RECEIVED"
     since: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.sent = time.monotonic()
+
 
 class Jobs:
     """Sends jobs to one host and collects their results in the order asked."""
 
     def __init__(self, wire: Wire, journal: Journal | None = None):
-        self.wire, self.journal = wire, journal or Journal()
+        self.wire, self.journal, self._last = wire, journal or Journal(), 0.0
 
     def results(self, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
         """Each job's saved values, in order; at most ``AT_ONCE`` are with the server.
@@ -90,7 +94,7 @@ class Jobs:
         if entry and entry.state in ("sending", "unknown") and not os.environ.get(RESUBMIT):
             return self._find(job, entry.job, entry.created)
         blob, number = job.build(), uuid.uuid4().hex
-        if not self.journal.claim(job.key, number, self.wire.host, job.what, instead=entry.job if entry else ""):
+        if not self.journal.claim(job.key, number, self.wire.host, job.what, job.tokens, instead=entry.job if entry else ""):
             return self._begin(job)  # another process was faster
         return self._send(job, number, blob)
 
@@ -133,6 +137,8 @@ class Jobs:
             found = self._poll(waiting)
             if found is not None:
                 self.journal.note(waiting.job.key, "done", result=found)
+                self.journal.took(waiting.job.key, time.monotonic() - max(waiting.sent, self._last))
+                self._last = time.monotonic()
                 SEEN["bytes up"], SEEN["bytes down"] = self.wire.sent, self.wire.received
                 return found
             time.sleep(pause)

@@ -34,6 +34,8 @@ class Entry:
     said: str
     created: float
     result: bytes | None
+    tokens: int = 0
+    seconds: float = 0.0
 
 
 class Journal:
@@ -51,15 +53,18 @@ class Journal:
     def entries(self) -> list[Entry]:
         """Every entry, oldest first, without results."""
         with self._database() as database:
-            rows = database.execute("SELECT key, job, host, what, state, said, created, NULL FROM jobs ORDER BY created")
+            rows = database.execute(
+                "SELECT key, job, host, what, state, said, created, NULL, tokens, seconds FROM jobs ORDER BY created"
+            )
             return [Entry(*row) for row in rows]
 
-    def claim(self, key: str, job: str, host: str, what: str, instead: str = "") -> bool:
+    def claim(self, key: str, job: str, host: str, what: str, tokens: int = 0, instead: str = "") -> bool:
         """Enter a job as ``sending``, in the place of job ``instead``; False where another process entered one meanwhile."""
         with self._database() as database, database:
             database.execute("DELETE FROM jobs WHERE key = ? AND job = ?", (key, instead))
             done = database.execute(
-                "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, 'sending', '', ?, NULL)", (key, job, host, what, time.time())
+                "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, 'sending', '', ?, NULL, ?, 0)",
+                (key, job, host, what, time.time(), tokens),
             )
             return done.rowcount == 1
 
@@ -70,6 +75,20 @@ class Journal:
                 "UPDATE jobs SET state = ?, said = ?, job = COALESCE(?, job), result = ? WHERE key = ?",
                 (state, said, job, result, key),
             )
+
+    def took(self, key: str, seconds: float) -> None:
+        """How long a job was with the server, for the next plan."""
+        with self._database() as database, database:
+            database.execute("UPDATE jobs SET seconds = ? WHERE key = ?", (seconds, key))
+
+    def rate(self, host: str) -> float | None:
+        """Tokens a second of the last jobs at a host; None where there were none."""
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT tokens, seconds FROM jobs WHERE host = ? AND seconds > 0 AND tokens > 0 ORDER BY created DESC LIMIT 20",
+                (host,),
+            ).fetchall()
+        return sum(t for t, _ in rows) / sum(s for _, s in rows) if rows else None
 
     def forget(self, key: str) -> None:
         """Drop an entry: the job is known not to be with the server."""
@@ -83,7 +102,7 @@ class Journal:
             with database:
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS jobs (key TEXT PRIMARY KEY, job TEXT, host TEXT, what TEXT, state TEXT, "
-                    "said TEXT, created REAL, result BLOB) WITHOUT ROWID"
+                    "said TEXT, created REAL, result BLOB, tokens INT, seconds REAL) WITHOUT ROWID"
                 )
                 old = time.time() - KEEP_DAYS * 86400
                 database.execute("DELETE FROM jobs WHERE state IN ('done', 'failed') AND created < ?", (old,))

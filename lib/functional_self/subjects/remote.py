@@ -56,16 +56,14 @@ class RemoteSubject(LanguageSubject):
         """Option scores, added up on the server; one float64 an option comes back."""
         parts = list(requests(groups, lengths))
         self.tokens_read += sum(tokens for _, _, tokens in parts)
-        jobs = [self._job("scores", f"{len(index)} options", work, self._scoring(work)) for index, work, _ in parts]
+        jobs = [self._job("scores", f"{len(index)} options", work, self._scoring(work), n) for index, work, n in parts]
         for (index, _, _), found in zip(parts, self.jobs.results(jobs), strict=True):
             yield index, found["values"].numpy()
 
     def _continue(
         self, batches: Sequence[tuple[torch.Tensor, torch.Tensor]], seed: int, how: dict[str, Any]
     ) -> Iterator[torch.Tensor]:
-        numbered = list(enumerate(batches))
-        per = max(1, REQUEST_PROMPTS // max(len(ids) for ids, _ in batches))
-        parts = [numbered[start : start + per] for start in range(0, len(numbered), per)]
+        parts = list(continuing(batches))
         jobs = [
             self._job(
                 "texts", f"{sum(len(ids) for _, (ids, _) in part)} prompts", (part, seed, how), self._continuing(part, seed, how)
@@ -93,14 +91,14 @@ class RemoteSubject(LanguageSubject):
 
         return build
 
-    def _job(self, kind: str, what: str, work: Any, build: Callable[[], bytes]) -> Job:
+    def _job(self, kind: str, what: str, work: Any, build: Callable[[], bytes], tokens: int = 0) -> Job:
         """A job whose key is the hash of everything that decides its result."""
         env = self.model._remoteable_get_env()
         hashed = hashlib.sha256(repr((self.jobs.wire.host, self.model_key, env, kind, code())).encode())
         buffer = io.BytesIO()
         torch.save(work, buffer)
         hashed.update(buffer.getvalue())
-        return Job(hashed.hexdigest()[:40], f"{self.name}: {what}", self.model_key, env, build)
+        return Job(hashed.hexdigest()[:40], f"{self.name}: {what}", self.model_key, env, build, tokens)
 
 
 def requests(
@@ -127,6 +125,14 @@ def requests(
         yield index, work, tokens
 
 
+def continuing(batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[list[tuple[int, tuple[torch.Tensor, ...]]]]:
+    """Cut numbered batches of prompts into requests of about ``REQUEST_PROMPTS``."""
+    numbered = list(enumerate(batches))
+    per = max(1, REQUEST_PROMPTS // max(len(ids) for ids, _ in batches))
+    for start in range(0, len(numbered), per):
+        yield numbered[start : start + per]
+
+
 @cache
 def code() -> str:
     """Hash of the code that runs on the server."""
@@ -144,11 +150,6 @@ def server(host: str) -> dict[str, Any]:
     found = {"host": wire.host, "versions": {name: packages.get(name, "unknown") for name in (*EXACT, "torch")}}
     SEEN["servers"] = {**SEEN.get("servers", {}), wire.host: found["versions"]}
     return found | {"deployments": deployments}
-
-
-def host() -> str:
-    """The host that is asked."""
-    return Wire().host
 
 
 def differing(versions: dict[str, str]) -> list[str]:
@@ -179,18 +180,35 @@ def deployed(name: str, repo: str, revision: str | None, found: dict[str, Any]) 
 
 def load(name: str, title: str, where: str, revision: str | None, identity: str, adapter: str | None = None) -> RemoteSubject:
     """The subject on the configured host, its tokenizer and the shape of its modules here; checked before anything is sent."""
+    wire = Wire()
+    deployment = check(name, where, revision)
+    SEEN["subjects"] = {**SEEN.get("subjects", {}), name: f"{where}@{deployment.get('revision') or 'default branch'}"}
+    return RemoteSubject(shape(where, revision, adapter), name, title, identity, Jobs(wire), deployment["model_key"])
+
+
+def plan(name: str, title: str, where: str, revision: str | None, identity: str) -> RemoteSubject:
+    """The subject as ``planned.PlannedSubject``: nothing is sent, and no server need be there."""
+    from functional_self.subjects.planned import PlannedSubject
+
+    model = shape(where, revision)
+    return PlannedSubject(model, name, title, identity, Jobs(Wire()), model.to_model_key())
+
+
+def shape(where: str, revision: str | None, adapter: str | None = None) -> Any:
+    """Tokenizer and modules without weights."""
     from nnsight.modeling import huggingface
     from nnsight.modeling.transformers import TransformersModel
 
-    wire = Wire()
-    found = server(wire.host)
+    huggingface._ID_CACHE.setdefault(where, where)  # names are canonical; nnsight would ask the hub
+    return TransformersModel(where, task="text-generation", revision=revision, peft=adapter)
+
+
+def check(name: str, where: str, revision: str | None) -> dict[str, Any]:
+    """The deployment that serves a subject; raises RemoteError where versions differ or nothing serves it."""
+    found = server(Wire().host)
     if wrong := differing(found["versions"]):
         fix = " ".join(f"{package}=={found['versions'][package]}" for package in EXACT)
         raise RemoteError(
-            f"NDIF at {wire.host} has other versions ({'; '.join(wrong)}); in an environment of its own: pip install {fix}"
+            f"NDIF at {found['host']} has other versions ({'; '.join(wrong)}); in an environment of its own: pip install {fix}"
         )
-    deployment = deployed(name, where, revision, found)
-    SEEN["subjects"] = {**SEEN.get("subjects", {}), name: f"{where}@{deployment.get('revision') or 'default branch'}"}
-    huggingface._ID_CACHE.setdefault(where, where)
-    model = TransformersModel(where, task="text-generation", revision=revision, peft=adapter)
-    return RemoteSubject(model, name, title, identity, Jobs(wire), deployment["model_key"])
+    return deployed(name, where, revision, found)
