@@ -87,3 +87,16 @@ def continuations(
             with model.generate(inputs, **how) as tracer:
                 ids_BN = tracer.result.cpu().save()
         yield ids_BN[:, ids_BL.shape[1] :]
+
+
+def rows(model: Any, batches: Sequence[Sequence[torch.Tensor]], layer: int) -> Iterator[torch.Tensor]:
+    """The residual stream after a block at the kept tokens, N x D, float32, of each batch (ids, mask and keep, B x L)."""
+    device = model.lm_head.weight.device
+    for ids_BL, mask_BL, keep_BL in batches:
+        inputs = {"input_ids": ids_BL.to(device), "attention_mask": mask_BL.to(device)}
+        with torch.inference_mode(), model.trace(inputs, use_cache=False) as tracer:
+            output = model.model.layers[layer].output
+            hidden_BLD = output[0] if isinstance(output, tuple) else output
+            rows_ND = hidden_BLD[keep_BL.to(hidden_BLD.device)].float().cpu().save()
+            tracer.stop()
+        yield rows_ND

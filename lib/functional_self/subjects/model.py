@@ -29,15 +29,15 @@ class LanguageSubject:
         self.model, self.name, self.title, self.revision, self.device = model, name, title, revision, device
         self.tokens_read = 0
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt text: the subject's own chat template with the assistant's turn opened.
+    def render(self, messages: Sequence[Message], opened: bool = True) -> str:
+        """The prompt text: the subject's own chat template with the assistant's turn ``opened``.
 
         A subject without a chat template reads the turns as plain text, a blank line between them.
         """
         turns = [{"role": role, "content": content} for role, content in messages]
         if self.model.tokenizer.chat_template is None:
-            return "".join(f"{role.title()}: {content}\n\n" for role, content in messages) + "Assistant: "
-        return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return "".join(f"{role.title()}: {content}\n\n" for role, content in messages) + ("Assistant: " if opened else "")
+        return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened)
 
     def option_logprobs(self, requests: Sequence[Request], progress: Progress | None = None) -> list[tuple[float, ...]]:
         """log P(option | messages) = sum_t log P(token_t | tokens before it), in nats.
@@ -98,6 +98,17 @@ class LanguageSubject:
             if progress:
                 progress(len(batch))
         return answers
+
+    def layer_rows(self, batches: Sequence[tuple[torch.Tensor, ...]], layer: int) -> Iterator[torch.Tensor]:
+        """The residual stream after block ``layer`` at the kept tokens (N x D) of each batch; see ``activations.harvest``."""
+        blocks = self.model.config.num_hidden_layers
+        if not 0 <= layer < blocks:
+            raise SubjectError(f"subject '{self.name}': layer {layer} is not there; it has layers 0 to {blocks - 1}")
+        self.tokens_read += sum(ids_BL.numel() for ids_BL, *_ in batches)
+        yield from self._rows(batches, layer)
+
+    def _rows(self, batches: Sequence[tuple[torch.Tensor, ...]], layer: int) -> Iterator[torch.Tensor]:
+        yield from forward.rows(self.model, batches, layer)
 
     def _tokenise(self, request: Request) -> Iterator[tuple[tuple[int, ...], int]]:
         """Token ids of prompt + option, and how many of the last ones carry the option's text."""

@@ -73,6 +73,25 @@ class RemoteSubject(LanguageSubject):
         for found in self.jobs.results(jobs):
             yield from found["texts"]
 
+    def _rows(self, batches: Sequence[tuple[torch.Tensor, ...]], layer: int) -> Iterator[torch.Tensor]:
+        parts: list[list[tuple[torch.Tensor, ...]]] = [[]]
+        for batch in batches:
+            if parts[-1] and sum(ids.numel() for ids, *_ in [*parts[-1], batch]) > REQUEST_TOKENS // 4:  # rows are large
+                parts.append([])
+            parts[-1].append(batch)
+        jobs = [self._job("rows", f"layer {layer}", (part, layer), self._reading(part, layer)) for part in parts if part]
+        for found in self.jobs.results(jobs):
+            yield from found["read"]
+
+    def _reading(self, part: Sequence[Any], layer: int) -> Callable[[], bytes]:
+        def build() -> bytes:
+            model, rows, capture = self.model, forward.rows, Capture()
+            with model.session(backend=capture):
+                read = save(list(rows(model, part, layer)))  # noqa: F841
+            return capture.blob
+
+        return build
+
     def _scoring(self, work: Sequence[tuple[Any, Any]]) -> Callable[[], bytes]:
         def build() -> bytes:
             model, scores, capture = self.model, forward.scores, Capture()
