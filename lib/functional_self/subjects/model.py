@@ -25,7 +25,8 @@ class LanguageSubject:
 
     simulated = False
 
-    def __init__(self, model: Any, name: str, title: str, revision: str, device: str = "cpu"):
+    def __init__(self, model: Any, name: str, title: str, revision: str, device: str = "cpu", template: str = "chat"):
+        self.template = template
         self.model, self.name, self.title, self.revision, self.device = model, name, title, revision, device
         self.tokens_read = 0
 
@@ -35,9 +36,10 @@ class LanguageSubject:
         A subject without a chat template reads the turns as plain text, a blank line between them.
         """
         turns = [{"role": role, "content": content} for role, content in messages]
-        if self.model.tokenizer.chat_template is None:
+        if self.template == "none" or self.model.tokenizer.chat_template is None:
             return "".join(f"{role.title()}: {content}\n\n" for role, content in messages) + ("Assistant: " if opened else "")
-        return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened)
+        how = {"enable_thinking": False} if self.template == "no-thinking" else {}
+        return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened, **how)
 
     def option_logprobs(self, requests: Sequence[Request], progress: Progress | None = None) -> list[tuple[float, ...]]:
         """log P(option | messages) = sum_t log P(token_t | tokens before it), in nats.

@@ -48,8 +48,8 @@ class Capture(Backend):
 class RemoteSubject(LanguageSubject):
     """A model whose tokenizer is here and whose weights are on an NDIF server."""
 
-    def __init__(self, model: Any, name: str, title: str, revision: str, jobs: Jobs, model_key: str):
-        super().__init__(model, name, title, revision)
+    def __init__(self, model: Any, name: str, title: str, revision: str, jobs: Jobs, model_key: str, template: str = "chat"):
+        super().__init__(model, name, title, revision, template=template)
         self.jobs, self.model_key = jobs, model_key
 
     def _scores(self, groups: Sequence[Group], lengths: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -197,29 +197,29 @@ def deployed(name: str, repo: str, revision: str | None, found: dict[str, Any]) 
     )
 
 
-def load(name: str, title: str, where: str, revision: str | None, identity: str, adapter: str | None = None) -> RemoteSubject:
+def load(name: str, title: str, where: str, revision: str | None, identity: str, template: str = "chat") -> RemoteSubject:
     """The subject on the configured host, its tokenizer and the shape of its modules here; checked before anything is sent."""
     wire = Wire()
     deployment = check(name, where, revision)
     SEEN["subjects"] = {**SEEN.get("subjects", {}), name: f"{where}@{deployment.get('revision') or 'default branch'}"}
-    return RemoteSubject(shape(where, revision, adapter), name, title, identity, Jobs(wire), deployment["model_key"])
+    return RemoteSubject(shape(where, revision), name, title, identity, Jobs(wire), deployment["model_key"], template)
 
 
-def plan(name: str, title: str, where: str, revision: str | None, identity: str) -> RemoteSubject:
+def plan(name: str, title: str, where: str, revision: str | None, identity: str, template: str = "chat") -> RemoteSubject:
     """The subject as ``planned.PlannedSubject``: nothing is sent, and no server need be there."""
     from functional_self.subjects.planned import PlannedSubject
 
     model = shape(where, revision)
-    return PlannedSubject(model, name, title, identity, Jobs(Wire()), model.to_model_key())
+    return PlannedSubject(model, name, title, identity, Jobs(Wire()), model.to_model_key(), template)
 
 
-def shape(where: str, revision: str | None, adapter: str | None = None) -> Any:
+def shape(where: str, revision: str | None) -> Any:
     """Tokenizer and modules without weights."""
     from nnsight.modeling import huggingface
     from nnsight.modeling.transformers import TransformersModel
 
     huggingface._ID_CACHE.setdefault(where, where)  # names are canonical; nnsight would ask the hub
-    return TransformersModel(where, task="text-generation", revision=revision, peft=adapter)
+    return TransformersModel(where, task="text-generation", revision=revision)
 
 
 def check(name: str, where: str, revision: str | None) -> dict[str, Any]:
