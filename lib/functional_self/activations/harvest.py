@@ -62,8 +62,8 @@ def harvest(
     batches = list(_batches([described[i] for i in order]))
     with track(f"reading layer {layer} of {model.name}", len(texts)) as advance:
         found = []
-        for batch, rows_ND in zip(batches, model.layer_rows(batches, layer), strict=True):
-            found.append(rows_ND.numpy())
+        for batch, part_ND in zip(batches, model.layer_rows(batches, layer), strict=True):
+            found.append(part_ND.numpy())
             advance(len(batch[0]))
     tokens = pd.concat([described[i] for i in order], ignore_index=True)
     tokens = tokens[tokens.pop("keep")].reset_index(drop=True)

@@ -42,19 +42,19 @@ def load(
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
     """
     entry = resolve(name)
-    backend = _backend(backend)
-    if backend not in ("local", "remote", "plan"):
-        raise SubjectError(f"backend '{backend}' is unknown; use local or remote")
+    place = backend or os.environ.get(BACKEND) or "local"
+    if place not in ("local", "remote", "plan"):
+        raise SubjectError(f"backend '{place}' is unknown; use local or remote")
     if adapter is not None:
         raise SubjectError(f"adapter '{adapter}': no adapters ship with this version")
     if isinstance(entry, Mock):
         return MockSubject(name, entry.title, entry.behaviour, member(name))
-    if backend == "plan" and name.startswith(RANDOM):
+    if place == "plan" and name.startswith(RANDOM):
         return MockSubject(name, entry.title, "random")  # asked here, so not part of the plan
     title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
-    small = backend != "local" and isinstance(entry, Hub)
-    if backend != "local" and not name.startswith(RANDOM):
-        return _remote(name, entry, title, store, backend)
+    small = place != "local" and isinstance(entry, Hub)
+    if place != "local" and not name.startswith(RANDOM):
+        return _remote(name, entry, title, store, place)
     moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
     if store and not moving:
         known = revision(name) + (" (two layers)" if small else "")
@@ -91,10 +91,6 @@ def identity(name: str, backend: str) -> str:
     from functional_self.subjects.wire import Wire
 
     return f"{revision(name)} remote {Wire().host}"
-
-
-def _backend(named: str | None) -> str:
-    return named or os.environ.get(BACKEND) or "local"
 
 
 def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str, small: bool = False) -> LanguageSubject:

@@ -144,7 +144,9 @@ def requests(
         yield index, work, tokens
 
 
-def continuing(batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[list[tuple[int, tuple[torch.Tensor, ...]]]]:
+def continuing(
+    batches: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> Iterator[list[tuple[int, tuple[torch.Tensor, torch.Tensor]]]]:
     """Cut numbered batches of prompts into requests of about ``REQUEST_PROMPTS``."""
     numbered = list(enumerate(batches))
     per = max(1, REQUEST_PROMPTS // max(len(ids) for ids, _ in batches))

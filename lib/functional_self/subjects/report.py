@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def checks(subject: str | None = None) -> list[tuple[str, bool, str, str]]:
     except RemoteError as error:
         said, _, fix = str(error).rpartition("; ")
         return [("NDIF host", False, said, fix), key]
-    here = {name: remote.version(name) for name in found["versions"]}
+    here = {name: version(name) for name in found["versions"]}
     pairs = ", ".join(f"{name} {here[name]} here, {there} there" for name, there in found["versions"].items())
     wrong = remote.differing(found["versions"])
     rows = [
