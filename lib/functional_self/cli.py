@@ -202,7 +202,8 @@ def import_items(
 
 @app.command()
 def run(
-    chapter: ChapterName,
+    chapter: Annotated[str | None, typer.Argument(help="A chapter's name, as in chapters/NAME.md; none with --grid.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="A file of many runs: chapters, preset, over and parameters.")] = None,
     preset: Annotated[str, typer.Option(help="A preset of params/: quick, laptop or published.")] = "quick",
     parameter: Annotated[
         list[str] | None, typer.Option("-p", help="NAME=VALUE, a parameter of the chapter; repeat for more.")
@@ -222,14 +223,34 @@ def run(
 ) -> None:
     """Execute a chapter and keep the run: notebook, results, scores, figures and where they came from.
 
+    With --grid, every combination in a file, idempotent and safe to start several times over one shared folder.
+
     Example: functional-self run 01-void --preset laptop -p subject=/models/mine
     """
     from functional_self.runs import chapter as chapters
     from functional_self.runs import execute, published
+    from functional_self.runs import grid as grids
 
-    loaded = chapters.load(chapter)
     if resubmit:
         os.environ["FUNCTIONAL_SELF_RESUBMIT"] = "1"
+    if (chapter is None) == (grid is None):
+        raise ParameterError("run: name one chapter, or a file with --grid")
+    if grid is not None:
+        if parameter or force or analyse_only or preset != "quick":
+            raise ParameterError(
+                "--grid takes preset and parameters from its file; leave out --preset, -p, --force and --analyse-only"
+            )
+        results = grids.run(grids.read(grid))
+        target = paths.runs() / f"grid-{grid.stem}.csv"
+        paths.write_text(target, results.to_csv(index=False))
+        _say(
+            {"table": str(target), "runs": sorted(set(results["run"]))},
+            as_json,
+            f"{results['run'].nunique()} runs; their results are in {paths.shown(target)}",
+        )
+        return
+    assert chapter is not None
+    loaded = chapters.load(chapter)
     if analyse_only:
         if parameter or preset != "quick":
             raise ParameterError("--analyse-only takes its parameters from the published run; leave out -p and --preset")

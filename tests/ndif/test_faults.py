@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,12 @@ def test_an_error_in_the_block_is_one_line(live):
         there.generate([Request((("user", "Hello."),), ())], max_new_tokens=-5)
     assert "\n" not in str(error.value)
     assert [e.state for e in Journal().entries()] == ["failed"]
+
+
+def test_a_reset_in_a_long_upload_is_sent_again_under_the_same_id(live):
+    """The body did not leave as a whole, so the server cannot have taken it."""
+    live.api.inject("reset")
+    there = subjects.load("smollm2", backend="remote", store=False)
+    envelope = {"model_key": there.model_key, "session_id": "", "compress": True, "env": {}, "id": uuid.uuid4().hex}
+    assert there.jobs.wire.submit(envelope, os.urandom(8 << 20)) == envelope["id"]
+    assert live.api.count("POST", "/request") == 2
