@@ -35,7 +35,7 @@ def live(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ser
     monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(cache))
     monkeypatch.setenv("NDIF_HOST", server.api.url)
     monkeypatch.setenv("NDIF_API_KEY", KEY)
-    monkeypatch.setattr(wire, "PATIENCE", 60.0)
+    monkeypatch.setattr(wire, "PATIENCE", 120.0)
     monkeypatch.setattr(jobs, "SETTLE", 3.0)
     monkeypatch.setattr(remote, "PATIENCE", 3.0)
     remote.server.cache_clear()

@@ -15,7 +15,12 @@ from functional_self.subjects.wire import LOGIN, Wire
 def checks(subject: str | None = None) -> list[tuple[str, bool, str, str]]:
     """Rows of check, good, found and fix: host, key (whether there is one, nothing of it), versions, subjects, journal."""
     wire = Wire()
-    key = ("NDIF key", bool(wire.key), "set" if wire.key else "not set", f"export NDIF_API_KEY=... (from {LOGIN})")
+    key = (
+        "NDIF key",
+        bool(wire.key),
+        "set" if wire.key else "not set",
+        f"set NDIF_API_KEY in the environment, to a key from {LOGIN}",
+    )
     try:
         wire.get("/ping", patience=2)
         found = remote.server(wire.host)

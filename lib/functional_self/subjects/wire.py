@@ -18,10 +18,8 @@ from functional_self.errors import RemoteError, UnknownOutcomeError
 T = TypeVar("T")
 LOGIN = "https://login.ndif.us"
 TIMEOUT = httpx.Timeout(10.0, read=120.0)
-ATTEMPTS = 5
-"""How often a job that is known not to have been taken is sent."""
 PATIENCE = 300.0
-"""Seconds for which a server that was there before is asked again: long enough for a restart."""
+"""Seconds for which a server that was there before is asked again, or sent what it did not take: long enough for a restart."""
 NOT_TAKEN = (429, 503)
 """HTTP statuses with which the api refuses a request before it does anything with it."""
 CAUSES = {
@@ -85,8 +83,8 @@ class Wire:
     def submit(self, envelope: dict[str, Any], blob: bytes) -> str:
         """Send a request once for certain at most; return the id the server gave it.
 
-        Raises NotTakenError after ``ATTEMPTS`` refusals, RemoteError where sending again cannot help, and UnknownOutcomeError
-        where the request left and no whole reply came.
+        Raises NotTakenError after ``PATIENCE`` seconds of refusals, RemoteError where sending again cannot help, and
+        UnknownOutcomeError where the request left and no whole reply came.
         """
 
         def once() -> str:
@@ -113,7 +111,7 @@ class Wire:
             except (ValueError, KeyError, TypeError) as error:
                 raise UnknownOutcomeError(f"NDIF at {self.host}: the accepting reply cannot be read") from error
 
-        return self._again(once, tenacity.stop_after_attempt(ATTEMPTS))
+        return self._again(once, tenacity.stop_after_delay(PATIENCE))
 
     def failure(self, error: httpx.HTTPError) -> str:
         """A failure of the connection in words."""
