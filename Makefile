@@ -9,7 +9,7 @@ export FUNCTIONAL_SELF_ROOT := $(CURDIR)
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book html reproduce test lint acceptance bench environment subject debian clean clean-environment
+.PHONY: help book html reproduce test test-ndif lint acceptance bench environment subject debian clean clean-environment
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,9 +25,12 @@ html: environment ## render the book from the published runs, executing nothing
 reproduce: environment subject ## re-execute every chapter at the quick preset and compare
 	$(CLI) reproduce
 
-test: environment subject debian ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
+test: environment subject debian .venv-ndif/.complete ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
+
+test-ndif: environment subject debian .venv-ndif/.complete ## only the tests on a live NDIF server of their own (redis, moto, Ray, the api)
+	$(BIN)/python -m pytest tests/ndif
 
 lint: environment ## ruff and mypy
 	$(BIN)/ruff check .
@@ -59,6 +62,13 @@ environment: .venv/.complete ## the virtual environment, exactly as requirements
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.venv-ndif/.complete: tests/ndif/requirements.lock # the server's own environment: about 1.7 GB, two minutes
+	@rm -f $@
+	$(PYTHON) -m venv .venv-ndif
+	.venv-ndif/bin/python -m pip install --quiet --requirement $<
+	.venv-ndif/bin/python -m pip install --quiet --no-deps --ignore-requires-python ndif==0.1.2
+	@touch $@
+
 subject: environment ## fetch, check and convert the default subject once
 	@$(CLI) subjects --fetch smollm2 >/dev/null
 
@@ -73,5 +83,5 @@ clean: ## remove the built book, scratch folders and runs that are not published
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	git clean -fdXq runs 2>/dev/null || true
 
-clean-environment: ## remove the virtual environment
-	rm -rf .venv
+clean-environment: ## remove the virtual environments
+	rm -rf .venv .venv-ndif

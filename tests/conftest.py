@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from functional_self import materials
+from live import live, server
+
+__all__ = ["live", "server"]  # fixtures: a live NDIF server, see tests/ndif/
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -45,8 +45,24 @@ def _main(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check this machine: Python, packages against the lock, the default subject, the browser, the folders."""
+def doctor(
+    remote: Annotated[bool, typer.Option("--remote", help="Check the NDIF server instead of this machine.")] = False,
+    subject: Annotated[str | None, typer.Option(help="With --remote: whether this subject is running there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: Python, packages against the lock, the default subject, the browser, the folders.
+
+    With --remote: the NDIF host, the API key (whether there is one, never what it is), the versions on both sides, the subjects
+    running there, and jobs not yet collected.
+    """
+    if remote:
+        from functional_self.subjects import report
+
+        checked = [{"check": c, "good": g, "found": f, "fix": "" if g else x} for c, g, f, x in report.checks(subject)]
+        _list(checked, as_json, "The NDIF server")
+        if not all(row["good"] for row in checked if row["check"] in ("NDIF host", "NDIF versions", "NDIF subject")):
+            raise typer.Exit(1)
+        return
     from functional_self.runs import provenance
     from functional_self.subjects import fetch, registry
 
@@ -187,7 +203,8 @@ def import_items(
 
 @app.command()
 def run(
-    chapter: ChapterName,
+    chapter: Annotated[str | None, typer.Argument(help="A chapter's name, as in chapters/NAME.md; none with --grid.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="A file of many runs: chapters, preset, over and parameters.")] = None,
     preset: Annotated[str, typer.Option(help="A preset of params/: quick, laptop or published.")] = "quick",
     parameter: Annotated[
         list[str] | None, typer.Option("-p", help="NAME=VALUE, a parameter of the chapter; repeat for more.")
@@ -196,6 +213,10 @@ def run(
         bool,
         typer.Option("--force", help="Execute even where such a run is there, and ask everything again."),
     ] = False,
+    resubmit: Annotated[
+        bool,
+        typer.Option("--resubmit", help="Send remote jobs again whose outcome is unknown, or which the server has forgotten."),
+    ] = False,
     analyse_only: Annotated[
         bool, typer.Option("--analyse-only", help="Redo the published run's statistics from its score tables, without a model.")
     ] = False,
@@ -203,11 +224,33 @@ def run(
 ) -> None:
     """Execute a chapter and keep the run: notebook, results, scores, figures and where they came from.
 
+    With --grid, every combination in a file, idempotent and safe to start several times over one shared folder.
+
     Example: functional-self run 01-void --preset laptop -p subjects=/models/mine
     """
     from functional_self.runs import chapter as chapters
     from functional_self.runs import execute, published
+    from functional_self.runs import grid as grids
 
+    if resubmit:
+        os.environ["FUNCTIONAL_SELF_RESUBMIT"] = "1"
+    if (chapter is None) == (grid is None):
+        raise ParameterError("run: name one chapter, or a file with --grid")
+    if grid is not None:
+        if parameter or force or analyse_only or preset != "quick":
+            raise ParameterError(
+                "--grid takes preset and parameters from its file; leave out --preset, -p, --force and --analyse-only"
+            )
+        results = grids.run(grids.read(grid))
+        target = paths.runs() / f"grid-{grid.stem}.csv"
+        paths.write_text(target, results.to_csv(index=False))
+        _say(
+            {"table": str(target), "runs": sorted(set(results["run"]))},
+            as_json,
+            f"{results['run'].nunique()} runs; their results are in {paths.shown(target)}",
+        )
+        return
+    assert chapter is not None
     loaded = chapters.load(chapter)
     if analyse_only:
         if parameter or preset != "quick":
@@ -224,13 +267,7 @@ def run(
             + ("; ".join(differences) or "all the same"),
         )
         raise typer.Exit(1 if differences else 0)
-    overrides = {}
-    for text in parameter or []:
-        name, sign, value = text.partition("=")
-        if not sign:
-            raise ParameterError(f"-p {text}: write NAME=VALUE")
-        overrides[name] = value
-    done, executed = execute.run(loaded, preset, overrides, force)
+    done, executed = execute.run(loaded, preset, _overrides(parameter), force)
     seconds = done.manifest["seconds"]
     found = {"run": done.name, "path": str(done.path), "executed": executed, "seconds": seconds, "results": done.results}
     _say(
@@ -239,6 +276,29 @@ def run(
         f"{paths.shown(done.path)}: {len(done.results)} results, "
         + (f"{seconds} s" if executed else "already there, nothing changed"),
     )
+
+
+@app.command()
+def plan(
+    chapter: ChapterName,
+    preset: Annotated[str, typer.Option(help="A preset of params/, for example remote-8b.")] = "remote-8b",
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", help="NAME=VALUE, a parameter of the chapter; repeat for more.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a remote run would ask, before anything is sent: items, tokens, requests, bytes, seconds, the subject's state.
+
+    The chapter is executed with responders that pass its gates, so this is what a run asks at most.
+
+    Example: functional-self plan 01-void --preset remote-8b
+    """
+    from functional_self.runs import chapter as chapters
+    from functional_self.runs import execute
+    from functional_self.subjects import report
+
+    rows = report.planned(execute.plan(chapters.load(chapter), preset, _overrides(parameter)))
+    _list(rows, as_json, f"Plan of {chapter} at {preset}")
 
 
 @app.command()
@@ -347,6 +407,16 @@ def bench(
         _list([harness.summary(found) for found in lines], False, "Benchmarks: this library beside its peer")
     if not all(found["passed"] for found in lines):
         raise typer.Exit(1)
+
+
+def _overrides(parameters: list[str] | None) -> dict[str, str]:
+    found = {}
+    for text in parameters or []:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise ParameterError(f"-p {text}: write NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,6 +17,14 @@ class SubjectError(FunctionalSelfError):
     """A subject is unknown, cannot be fetched, or its files do not check."""
 
 
+class RemoteError(SubjectError):
+    """An NDIF server cannot be reached, refuses, or failed; what is known of the job is in the journal."""
+
+
+class UnknownOutcomeError(RemoteError):
+    """A job was sent and nothing says whether the server took it."""
+
+
 class ParameterError(FunctionalSelfError):
     """A chapter, preset or parameter is unknown, of the wrong type, or out of range."""
 

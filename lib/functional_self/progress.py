@@ -14,22 +14,46 @@ from tqdm.auto import tqdm
 
 FILE = "FUNCTIONAL_SELF_PROGRESS"
 """Environment variable naming the file a run's kernel reports its progress in."""
+_note: list[Callable[[str], object]] = []
+
+
+def note(text: str) -> None:
+    """Say beside the innermost bar what its work is waiting for."""
+    if _note:
+        _note[-1](text)
 
 
 @contextmanager
 def track(what: str, total: int) -> Iterator[Callable[[int], object]]:
     """Yield ``advance(n)``; progress goes to the file named by the environment, else to a terminal's bar."""
     if target := os.environ.get(FILE):
-        done, last = 0, 0.0
+        done, last, said = 0, 0.0, ""
+
+        def write() -> None:
+            text = f"{what} ({said})" if said else what
+            Path(target).write_text(json.dumps({"what": text, "done": done, "total": total}))
 
         def advance(n: int) -> None:
             nonlocal done, last
             done += n
             if time.monotonic() - last > 0.3 or done >= total:
                 last = time.monotonic()
-                Path(target).write_text(json.dumps({"what": what, "done": done, "total": total}))
+                write()
 
-        yield advance
+        def say(text: str) -> None:
+            nonlocal said
+            said = text
+            write()
+
+        _note.append(say)
+        try:
+            yield advance
+        finally:
+            _note.pop()
     else:
         with tqdm(total=total, desc=what, disable=not sys.stderr.isatty(), leave=False) as bar:
-            yield bar.update
+            _note.append(bar.set_postfix_str)
+            try:
+                yield bar.update
+            finally:
+                _note.pop()

@@ -90,6 +90,10 @@ class Parameter:
             return {"true": True, "false": False}.get(text.lower(), text)
 
 
+BACKEND = Parameter("backend", "str", "local", "where subjects are asked: on this machine, or on the NDIF server", "local|remote")
+"""A parameter of every chapter; it reaches ``subjects.load`` by the environment, so that no chapter has to pass it on."""
+
+
 @dataclass(frozen=True)
 class Chapter:
     """A chapter read from ``chapters/NAME.md``."""
@@ -191,4 +195,6 @@ def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parame
         except (ValueError, SyntaxError) as error:
             raise ParameterError(f"{where}: parameter '{name}': the default must be a literal") from error
         found[name] = Parameter(name, raw["inferred_type_name"], default, match["help"], match["rule"])
-    return found
+    if BACKEND.name in found:
+        raise ParameterError(f"{where}: parameter 'backend' is every chapter's already; leave it out of the cell")
+    return found | {BACKEND.name: BACKEND}

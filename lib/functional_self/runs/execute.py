@@ -26,7 +26,7 @@ from functional_self import paths, subjects
 from functional_self.errors import RunError
 from functional_self.progress import FILE
 from functional_self.runs import provenance
-from functional_self.runs.chapter import Chapter
+from functional_self.runs.chapter import BACKEND, Chapter
 from functional_self.runs.record import FIGURE, FOLDER, REDO_FROM, RESULT
 from functional_self.subjects.store import RECOMPUTE
 
@@ -37,6 +37,7 @@ import resource, sys
 from IPython.display import display
 display({{"{MACHINE}": {{
     "modules": sorted(m for m in sys.modules if m.startswith("functional_self")),
+    "remote": getattr(sys.modules.get("functional_self.subjects.jobs"), "SEEN", {{}}),
     "requests": dict(getattr(sys.modules.get("functional_self.subjects.store"), "COUNTS", {{}})),
     "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
 }}, "text/plain": ""}}, raw=True)
@@ -116,8 +117,8 @@ def run(
             "peak_rss_bytes": machine.get("peak_rss_bytes"),
             "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
-            "device": "cpu",
-        }
+            "device": "cpu" if parameters[BACKEND.name] == "local" else "remote",
+        } | ({"remote": machine["remote"]} if machine.get("remote") else {})
         nbformat.write(notebook, whole / "executed.ipynb")
         (whole / "results.json").write_text(json.dumps(list(results.values()), indent=1) + "\n", encoding="utf-8")
         (whole / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -143,6 +144,15 @@ def analyse(chapter: Chapter, source: Run) -> list[str]:
             if not _same(old[name][part], results[name][part]):
                 said.append(f"result '{name}': {part} was {old[name][part]}, now {results[name][part]}")
     return said
+
+
+def plan(chapter: Chapter, preset: str, overrides: dict[str, str] | None = None) -> dict[str, dict[str, int]]:
+    """What a remote run would ask of each subject at most: the chapter is executed with ``planned.PlannedSubject`` in its place."""
+    parameters = chapter.resolve(preset, overrides) | {BACKEND.name: "plan"}
+    with paths.staging(Path(tempfile.gettempdir()), prefix=".functional-self-") as scratch:
+        _, _, machine = harvest(_execute(chapter, parameters, scratch / "run", scratch))
+    found: dict[str, dict[str, int]] = machine.get("remote", {}).get("plan", {})
+    return found
 
 
 def harvest(notebook: nbformat.NotebookNode) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
@@ -197,7 +207,9 @@ def _execute(
     source.cells = [*source.cells, epilogue]
     nbformat.write(source, scratch / "source.ipynb")
     progress = scratch / "progress.json"
+    parameters = dict(parameters)
     environment = {
+        subjects.BACKEND: parameters.pop(BACKEND.name, "local"),
         FOLDER: str(whole),
         FILE: str(progress),
         "FUNCTIONAL_SELF_ROOT": str(paths.root()),

@@ -31,7 +31,7 @@ def determinants(chapter: Chapter, parameters: dict[str, Any]) -> dict[str, Any]
         value = parameters[parameter.name]
         for name in parameter.named(value) if parameter.kind in ("subject", *READERS) else ():
             if parameter.kind == "subject":
-                asked[name] = subjects.revision(name)
+                asked[name] = subjects.identity(name, parameters.get("backend", "local"))
             else:
                 files |= _material(parameter.kind, name)
     return {

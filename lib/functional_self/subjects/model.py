@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from functional_self.errors import SubjectError
+from functional_self.subjects import forward
 from functional_self.subjects.base import Message, Progress, Request
 from functional_self.subjects.prefix import Group, Row, plan
 
@@ -26,19 +25,21 @@ class LanguageSubject:
 
     simulated = False
 
-    def __init__(self, model: Any, name: str, title: str, revision: str, device: str = "cpu"):
+    def __init__(self, model: Any, name: str, title: str, revision: str, device: str = "cpu", template: str = "chat"):
+        self.template = template
         self.model, self.name, self.title, self.revision, self.device = model, name, title, revision, device
         self.tokens_read = 0
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt text: the subject's own chat template with the assistant's turn opened.
+    def render(self, messages: Sequence[Message], opened: bool = True) -> str:
+        """The prompt text: the subject's own chat template with the assistant's turn ``opened``.
 
         A subject without a chat template reads the turns as plain text, a blank line between them.
         """
         turns = [{"role": role, "content": content} for role, content in messages]
-        if self.model.tokenizer.chat_template is None:
-            return "".join(f"{role.title()}: {content}\n\n" for role, content in messages) + "Assistant: "
-        return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        if self.template == "none" or self.model.tokenizer.chat_template is None:
+            return "".join(f"{role.title()}: {content}\n\n" for role, content in messages) + ("Assistant: " if opened else "")
+        how = {"enable_thinking": False} if self.template == "no-thinking" else {}
+        return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened, **how)
 
     def option_logprobs(self, requests: Sequence[Request], progress: Progress | None = None) -> list[tuple[float, ...]]:
         """log P(option | messages) = sum_t log P(token_t | tokens before it), in nats.
@@ -55,18 +56,16 @@ class LanguageSubject:
         waiting = np.bincount([p for place in places for p in set(place)], minlength=len(unique))
         scores = np.zeros(len(unique))
         credit = 0.0
-        for group in plan(sequences, keep=[n + 1 for n in lengths]):
-            for done, values in self._score(group, lengths):
-                scores[done] = values
-                credit += float(waiting[done].sum()) / max(waiting.sum(), 1) * len(requests)
-                if progress and credit >= 1:
-                    progress(int(credit))
-                    credit -= int(credit)
+        for done, values in self._scores(plan(sequences, keep=[n + 1 for n in lengths]), lengths):
+            scores[done] = values
+            credit += float(waiting[done].sum()) / max(waiting.sum(), 1) * len(requests)
+            if progress and credit >= 1:
+                progress(int(credit))
+                credit -= int(credit)
         if progress and credit:
             progress(round(credit))
         return [tuple(float(scores[p]) for p in place) for place in places]
 
-    @torch.inference_mode()
     def generate(
         self,
         requests: Sequence[Request],
@@ -88,21 +87,30 @@ class LanguageSubject:
         tokenizer.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         how = {"max_new_tokens": max_new_tokens, "pad_token_id": tokenizer.pad_token_id}
         how |= {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
-        for number, start in enumerate(range(0, len(order), GENERATE_BATCH)):
-            batch = order[start : start + GENERATE_BATCH]
-            encoded = tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
-            inputs = {name: encoded[name].to(self.device) for name in ("input_ids", "attention_mask")}
-            with torch.random.fork_rng():
-                torch.manual_seed(seed + number)
-                with self.model.generate(inputs, **how) as tracer:
-                    ids_BN = tracer.result.cpu().save()
-            self.tokens_read += ids_BN.numel()
-            texts = tokenizer.batch_decode(ids_BN[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            for i, text in zip(batch, texts, strict=True):
+        batches = [order[start : start + GENERATE_BATCH] for start in range(0, len(order), GENERATE_BATCH)]
+        encoded = [
+            tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
+            for batch in batches
+        ]
+        inputs = [(each["input_ids"], each["attention_mask"]) for each in encoded]
+        for batch, (ids_BL, _), more_BM in zip(batches, inputs, self._continue(inputs, seed, how), strict=True):
+            self.tokens_read += ids_BL.numel() + more_BM.numel()
+            for i, text in zip(batch, tokenizer.batch_decode(more_BM, skip_special_tokens=True), strict=True):
                 answers[i] = text.strip()
             if progress:
                 progress(len(batch))
         return answers
+
+    def layer_rows(self, batches: Sequence[tuple[torch.Tensor, ...]], layer: int) -> Iterator[torch.Tensor]:
+        """The residual stream after block ``layer`` at the kept tokens (N x D) of each batch; see ``activations.harvest``."""
+        blocks = self.model.config.num_hidden_layers
+        if not 0 <= layer < blocks:
+            raise SubjectError(f"subject '{self.name}': layer {layer} is not there; it has layers 0 to {blocks - 1}")
+        self.tokens_read += sum(ids_BL.numel() for ids_BL, *_ in batches)
+        yield from self._rows(batches, layer)
+
+    def _rows(self, batches: Sequence[tuple[torch.Tensor, ...]], layer: int) -> Iterator[torch.Tensor]:
+        yield from forward.rows(self.model, batches, layer)
 
     def _tokenise(self, request: Request) -> Iterator[tuple[tuple[int, ...], int]]:
         """Token ids of prompt + option, and how many of the last ones carry the option's text."""
@@ -116,60 +124,46 @@ class LanguageSubject:
                 raise SubjectError(f"subject '{self.name}': option {option!r} has no tokens after its prompt")
             yield tuple(ids), n
 
-    @torch.inference_mode()
-    def _score(self, group: Group, lengths: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Run a group's rows in batches of similar length; yield sequence indices and their scores."""
-        prefix = self._prefix(group)
-        rows = sorted(group.rows, key=lambda row: -len(row.tokens_N))
-        while rows:
-            size = max(1, BATCH_TOKENS // len(rows[0].tokens_N))
-            batch, rows = rows[:size], rows[size:]
-            self.tokens_read += sum(len(row.tokens_N) for row in batch)
-            yield self._forward(batch, prefix, len(group.prefix), lengths)
+    def _scores(self, groups: Sequence[Group], lengths: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Sequence indices and their scores, a batch of rows at a time."""
+        for group in groups:
+            index, batches = zip(*_batches(group, lengths), strict=True)
+            self.tokens_read += group.cost
+            for done, values_S in zip(index, forward.scores(self.model, group.prefix, batches), strict=True):
+                yield done, values_S.numpy()
 
-    def _prefix(self, group: Group) -> DynamicCache | None:
-        """Keys and values of the group's shared prefix, computed once."""
-        if not group.prefix:
-            return None
-        cache = DynamicCache()
-        self.tokens_read += len(group.prefix)
-        with self.model.trace(torch.tensor([group.prefix], device=self.device), past_key_values=cache, use_cache=True) as tracer:
-            self.model.model.norm.output.save()
-            tracer.stop()
-        return cache
+    def _continue(
+        self, batches: Sequence[tuple[torch.Tensor, torch.Tensor]], seed: int, how: dict[str, Any]
+    ) -> Iterator[torch.Tensor]:
+        """Token ids that follow each batch of left-padded prompts."""
+        yield from forward.continuations(self.model, list(enumerate(batches)), seed, how)
 
-    def _forward(
-        self, batch: Sequence[Row], prefix: DynamicCache | None, skip: int, lengths: Sequence[int]
-    ) -> tuple[list[int], np.ndarray]:
-        """One nnsight trace over B packed rows: hidden states at the predicting nodes, head there only."""
-        B, N = len(batch), max(len(row.tokens_N) for row in batch)
-        ids_BN = torch.zeros(B, N, dtype=torch.long)
-        position_BN = torch.zeros(B, N, dtype=torch.long)
-        visible_BNK = torch.zeros(B, N, skip + N, dtype=torch.bool)
-        visible_BNK[..., :skip] = True
-        visible_BNK[:, torch.arange(N), skip + torch.arange(N)] = True  # padding sees itself: no empty softmax
-        where: list[tuple[int, int, int, int]] = []
-        for b, row in enumerate(batch):
-            n = len(row.tokens_N)
-            ids_BN[b, :n] = torch.from_numpy(row.tokens_N)
-            position_BN[b, :n] = torch.from_numpy(row.depth_N) + skip
-            visible_BNK[b, :n, skip : skip + n] = torch.from_numpy(row.ancestors_NN)
-            for s, path in zip(row.index, row.paths, strict=True):
-                nodes = path[-lengths[s] - 1 :]
-                where += [(b, int(at), int(row.tokens_N[to]), s) for at, to in itertools.pairwise(nodes)]
-        row_P, node_P, token_P, sequence_P = (torch.tensor(column) for column in zip(*where, strict=True))
-        cache = None
-        if prefix is not None:
-            cache = copy.deepcopy(prefix)
-            cache.batch_repeat_interleave(B)
-        inputs = {"input_ids": ids_BN, "attention_mask": visible_BNK[:, None], "position_ids": position_BN}
-        inputs = {key: value.to(self.device) for key, value in inputs.items()}
-        token_P1 = token_P[:, None].to(self.device)
-        with self.model.trace(inputs, past_key_values=cache, use_cache=cache is not None) as tracer:
-            hidden_PD = self.model.model.norm.output[row_P, node_P]
-            logprob_P = self.model.lm_head(hidden_PD).log_softmax(-1).gather(1, token_P1)[:, 0].cpu().save()
-            tracer.stop()
-        index = [s for row in batch for s in row.index]
-        total = np.zeros(len(lengths))
-        np.add.at(total, sequence_P.numpy(), logprob_P.double().numpy())
-        return index, total[index]
+
+def _batches(group: Group, lengths: Sequence[int]) -> Iterator[tuple[list[int], forward.Batch]]:
+    """A group's rows in batches of similar length, each with the indices of its sequences."""
+    rows = sorted(group.rows, key=lambda row: -len(row.tokens_N))
+    while rows:
+        size = max(1, BATCH_TOKENS // len(rows[0].tokens_N))
+        batch, rows = rows[:size], rows[size:]
+        yield [s for row in batch for s in row.index], _pack(batch, lengths)
+
+
+def _pack(batch: Sequence[Row], lengths: Sequence[int]) -> forward.Batch:
+    """B rows as tensors; the last ``lengths[s]`` tokens of sequence s are predicted."""
+    B, N = len(batch), max(len(row.tokens_N) for row in batch)
+    ids_BN = torch.zeros(B, N, dtype=torch.long)
+    depth_BN = torch.zeros(B, N, dtype=torch.long)
+    tree_BNN = torch.eye(N, dtype=torch.bool).repeat(B, 1, 1)  # padding sees itself: no empty softmax
+    where: list[tuple[int, int, int, int]] = []
+    sequences = 0
+    for b, row in enumerate(batch):
+        n = len(row.tokens_N)
+        ids_BN[b, :n] = torch.from_numpy(row.tokens_N)
+        depth_BN[b, :n] = torch.from_numpy(row.depth_N)
+        tree_BNN[b, :n, :n] = torch.from_numpy(row.ancestors_NN)
+        for s, path in zip(row.index, row.paths, strict=True):
+            nodes = path[-lengths[s] - 1 :]
+            where += [(b, int(at), sequences, int(row.tokens_N[to])) for at, to in itertools.pairwise(nodes)]
+            sequences += 1
+    place_P4 = torch.tensor(where)
+    return forward.Batch(ids_BN, depth_BN, tree_BNN, place_P4[:, :3], place_P4[:, 3], sequences)

@@ -34,12 +34,18 @@ class Wheel(_Entry):
 
 
 class Hub(_Entry):
-    """A repository on the Hugging Face hub."""
+    """A repository on the Hugging Face hub.
+
+    ``layer`` is the block whose output the chapters read, about two thirds of the way up; ``template`` is ``none`` for a base
+    model, whose prompts are plain turns, and ``no-thinking`` where the model's own template can leave its thoughts out.
+    """
 
     kind: Literal["hub"]
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     revision: str
     licence: str
+    layer: int | None = Field(default=None, ge=0)
+    template: Literal["chat", "no-thinking", "none"] = "chat"
 
 
 class Mock(_Entry):

@@ -149,5 +149,5 @@ class StoredSubject:
 def _code() -> str:
     """Hash of the code and the packages that turn a prompt into a score."""
     here = Path(__file__).parent
-    files = "".join(paths.sha256(here / name) for name in ("model.py", "prefix.py", "fetch.py"))
+    files = "".join(paths.sha256(here / name) for name in ("model.py", "forward.py", "prefix.py", "fetch.py"))
     return paths.digest(files + "".join(map(importlib.metadata.version, ("torch", "transformers"))), 16)

@@ -1,0 +1,44 @@
+"""The live server as a fixture. A test that takes ``live`` gets it, with an empty cache of its own and a planted API key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from functional_self import paths, subjects
+from server import Server, missing
+
+KEY = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(scope="session")
+def server():
+    """One NDIF server for the whole session, serving the default subject."""
+    if reason := missing():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no live NDIF server: {reason}")
+    running = Server(os.path.realpath(subjects.directory("smollm2", subjects.resolve("smollm2"))))
+    try:
+        yield running.wait()
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def live(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server with nothing counted and no fault set; the cache holds the subject and no answers."""
+    from functional_self.subjects import jobs, remote, wire
+
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "subjects").symlink_to(paths.cache() / "subjects")
+    monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(cache))
+    monkeypatch.setenv("NDIF_HOST", server.api.url)
+    monkeypatch.setenv("NDIF_API_KEY", KEY)
+    monkeypatch.setattr(wire, "PATIENCE", 120.0)
+    monkeypatch.setattr(jobs, "SETTLE", 3.0)
+    monkeypatch.setattr(remote, "PATIENCE", 3.0)
+    remote.server.cache_clear()
+    server.api.reset()
+    server.store.reset()
+    return server

@@ -1,0 +1,126 @@
+"""Faults at the wire: no result lost, no job of a known id sent again, and every end is a success or one clear line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from functional_self import subjects
+from functional_self.errors import RemoteError, UnknownOutcomeError
+from functional_self.subjects import Request, jobs
+from functional_self.subjects.journal import Journal
+
+ASKED = [Request((("user", "Which is colder, ice or fire?"),), ("Ice.", "Fire."))]
+
+
+def ask() -> list[tuple[float, ...]]:
+    return subjects.load("smollm2", backend="remote", store=False).option_logprobs(ASKED)
+
+
+@pytest.fixture(scope="module")
+def answer(smollm2):
+    return smollm2.option_logprobs(ASKED)
+
+
+def good(found, answer) -> bool:
+    return found[0] == pytest.approx(answer[0], abs=1e-4)
+
+
+def new(live, before: int) -> list[str]:
+    return live.executed()[before:]
+
+
+@pytest.mark.parametrize("fault", ["dropped", "truncated", "429", "503", "slow"])
+def test_a_passing_fault_at_submission_ends_in_the_result(live, answer, fault):
+    before = len(live.executed())
+    live.api.inject(fault)
+    assert good(ask(), answer)
+    ran = new(live, before)
+    assert len(ran) == len(set(ran)) == 1, "executed once"
+    assert [e.state for e in Journal().entries()] == ["done"]
+
+
+@pytest.mark.parametrize("fault", ["reset", "dropped", "truncated", "429", "500", "503", "slow"])
+def test_a_passing_fault_while_waiting_ends_in_the_result(live, answer, fault):
+    before = len(live.executed())
+    live.api.inject(fault, method="GET", path="/response", times=2)
+    live.store.inject(fault, method="GET", path="/", times=1)
+    assert good(ask(), answer)
+    assert len(new(live, before)) == 1 and live.api.count("POST", "/request") == 1
+
+
+@pytest.mark.parametrize(("fault", "word"), [("401", "NDIF_API_KEY"), ("403", "NDIF_API_KEY")])
+def test_a_refusal_is_one_line_and_nothing_is_kept(live, fault, word):
+    live.api.inject(fault, times=9)
+    with pytest.raises(RemoteError, match=word) as error:
+        ask()
+    assert "\n" not in str(error.value) and os.environ["NDIF_API_KEY"] not in str(error.value)
+    assert Journal().entries() == [] and live.api.count("POST", "/request") == 1
+
+
+def test_a_refused_connection_is_one_line(live):
+    with live.api.refusing(), pytest.raises(RemoteError, match="nothing listens there") as error:
+        ask()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fault", ["reset", "lost", "500"])
+def test_an_unknown_outcome_is_named_and_not_sent_again_unless_asked(live, answer, monkeypatch, fault):
+    live.api.inject(fault)
+    for _ in range(2):
+        with pytest.raises(UnknownOutcomeError, match="outcome is unknown") as error:
+            ask()
+        assert "\n" not in str(error.value)
+    assert [e.state for e in Journal().entries()] == ["unknown"]
+    assert live.api.count("POST", "/request") == 1
+    monkeypatch.setenv(jobs.RESUBMIT, "1")
+    assert good(ask(), answer)
+
+
+def test_a_client_killed_after_submission_is_resumed(live, answer):
+    before = len(live.executed())
+    live.api.inject("slow", method="GET", path="/response", times=99, seconds=30)
+    client = subprocess.Popen(
+        [sys.executable, "-c", "import test_faults; test_faults.ask()"],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    while not [e for e in Journal().entries() if e.state == "accepted"]:
+        assert client.poll() is None
+        time.sleep(0.05)
+    client.kill()
+    client.wait()
+    live.api.faults.clear()
+    assert good(ask(), answer)
+    assert live.api.count("POST", "/request") == 1 and len(new(live, before)) == 1
+
+
+def test_a_restarted_api_costs_nothing(live, answer):
+    before = len(live.executed())
+    there = subjects.load("smollm2", backend="remote", store=False)
+    live.order("kill api")
+    live.order("start api")
+    assert good(there.option_logprobs(ASKED), answer)
+    assert len(new(live, before)) == 1
+
+
+def test_an_error_in_the_block_is_one_line(live):
+    there = subjects.load("smollm2", backend="remote", store=False)
+    with pytest.raises(RemoteError, match="failed on the server") as error:
+        there.generate([Request((("user", "Hello."),), ())], max_new_tokens=-5)
+    assert "\n" not in str(error.value)
+    assert [e.state for e in Journal().entries()] == ["failed"]
+
+
+def test_a_reset_in_a_long_upload_is_sent_again_under_the_same_id(live):
+    """The body did not leave as a whole, so the server cannot have taken it."""
+    live.api.inject("reset")
+    there = subjects.load("smollm2", backend="remote", store=False)
+    envelope = {"model_key": there.model_key, "session_id": "", "compress": True, "env": {}, "id": uuid.uuid4().hex}
+    assert there.jobs.wire.submit(envelope, os.urandom(8 << 20)) == envelope["id"]
+    assert live.api.count("POST", "/request") == 2
