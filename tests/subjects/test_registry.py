@@ -28,7 +28,7 @@ def test_pickled_weights_are_refused(tmp_path):
 
 def test_backend_and_adapter_are_refused_plainly():
     with pytest.raises(SubjectError, match="backend"):
-        subjects.load("mock:constant", backend="remote")
+        subjects.load("mock:constant", backend="elsewhere")
     with pytest.raises(SubjectError, match="adapter"):
         subjects.load("mock:constant", adapter="planted-self-a-s0")
 
