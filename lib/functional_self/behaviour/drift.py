@@ -29,29 +29,21 @@ def drift(
     talks: list[list[Message]] = [[("system", script.system)] for script in scripts]
     last = max(probed)
     rows: list[dict[str, object]] = []
-
-    def ask(messages: Sequence[Sequence[Message]], questions: Sequence[str]) -> list[str]:
-        asked = [Request((*m, ("user", question)), ()) for m, question in zip(messages, questions, strict=True)]
-        return subject.generate(asked, max_new_tokens, 0.0, 0, None)
-
-    def probe(messages: Sequence[Sequence[Message]], turn: int, condition: str) -> None:
-        answers = ask(messages, [script.probe.question for script in scripts])
-        for script, answer in zip(scripts, answers, strict=True):
-            right = script.probe.right(answer)
-            rows.append({"script": script.id, "turn": turn, "condition": condition, "right": right, "answer": answer})
-
-    with track(f"talking with {subject.name}", last + 1 + len(probed)) as advance:
-        probe([[("system", NOTHING)] for _ in scripts], 0, "control")
-        advance(1)
+    with track(f"talking with {subject.name}", last + 1) as advance:
         for turn in range(last + 1):
-            if turn in probed:
-                probe(talks, turn, "instructed")
-                advance(1)
-            if turn < last:
-                replies = ask(talks, [script.turns[turn] for script in scripts])
-                for talk, script, reply in zip(talks, scripts, replies, strict=True):
-                    talk += [("user", script.turns[turn]), ("assistant", reply)]
-                advance(1)
+            copies: dict[str, list[list[Message]]] = {"instructed": talks} if turn in probed else {}
+            if turn == 0:
+                copies["control"] = [[("system", NOTHING)] for _ in scripts]
+            asked = [(*talk, ("user", script.probe.question)) for some in copies.values() for talk, script in zip(some, scripts)]
+            said = [(*talk, ("user", script.turns[turn])) for talk, script in zip(talks, scripts)] if turn < last else []
+            found = subject.generate([Request(messages, ()) for messages in [*asked, *said]], max_new_tokens, 0.0, 0, None)
+            conditions = [(condition, script) for condition in copies for script in scripts]
+            for (condition, script), answer in zip(conditions, found[: len(asked)], strict=True):
+                row = {"script": script.id, "turn": turn, "condition": condition}
+                rows.append(row | {"right": script.probe.right(answer), "answer": answer})
+            for talk, script, reply in zip(talks, scripts, found[len(asked) :]):
+                talk += [("user", script.turns[turn]), ("assistant", reply)]
+            advance(1)
     return pd.DataFrame(rows)
 
 

@@ -1,7 +1,8 @@
 """The forward passes of a language model: the code that runs where the weights are, here or on an NDIF server.
 
-A remote request ships these functions by their source, so they use nothing of this library. Letters: B rows of a batch,
-N nodes of a packed row, P predicted tokens, S sequences, L tokens of a prompt or prefix, M new tokens, D the residual stream.
+A remote request ships these functions by their source, so they use nothing of this library. Letters: B rows of a batch, N nodes
+of a packed row, U places where something is predicted, P predicted tokens, S sequences, L tokens of a prompt or prefix, M new
+tokens, D the residual stream.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from transformers import DynamicCache
 
 
 class Batch(NamedTuple):
-    """Packed rows: ``place_P3`` is (row, node, sequence) where the token ``token_P`` is predicted, S sequences in all."""
+    """Packed rows: ``place_U2`` is (row, node) where tokens are predicted, ``pick_P3`` (place, token, sequence), S sequences."""
 
     ids_BN: torch.Tensor
     depth_BN: torch.Tensor
     tree_BNN: torch.Tensor
-    place_P3: torch.Tensor
-    token_P: torch.Tensor
+    place_U2: torch.Tensor
+    pick_P3: torch.Tensor
     sequences: int
 
 
@@ -50,8 +51,8 @@ def predict(
     ids_BN: torch.Tensor,
     depth_BN: torch.Tensor,
     tree_BNN: torch.Tensor,
-    place_P3: torch.Tensor,
-    token_P: torch.Tensor,
+    place_U2: torch.Tensor,
+    pick_P3: torch.Tensor,
     sequences: int,
 ) -> torch.Tensor:
     """One trace over packed rows: hidden states at the predicting nodes, the head there only, summed by sequence."""
@@ -66,11 +67,10 @@ def predict(
             "attention_mask": visible_BNK[:, None].to(device),
             "position_ids": (depth_BN + skip).to(device),
         }
-        row_P, node_P, sequence_P = place_P3.T
-        token_P1 = token_P[:, None].to(device)
+        (row_U, node_U), (place_P, token_P, sequence_P) = place_U2.T, pick_P3.T
         with model.trace(inputs, past_key_values=cache, use_cache=cache is not None) as tracer:
-            hidden_PD = model.model.norm.output[row_P, node_P]
-            logprob_P = model.lm_head(hidden_PD).log_softmax(-1).gather(1, token_P1)[:, 0].cpu().save()
+            hidden_UD = model.model.norm.output[row_U, node_U]
+            logprob_P = model.lm_head(hidden_UD).log_softmax(-1)[place_P, token_P].cpu().save()
             tracer.stop()
         return torch.zeros(sequences, dtype=torch.float64).index_add_(0, sequence_P, logprob_P.double())
 

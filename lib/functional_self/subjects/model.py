@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,12 +11,12 @@ import torch
 from functional_self.errors import SubjectError
 from functional_self.subjects import forward
 from functional_self.subjects.base import Message, Progress, Request
-from functional_self.subjects.prefix import Group, Row, plan
+from functional_self.subjects.prefix import Group, Row, Tokens, plan
 
 BATCH_TOKENS = 1024
 """Tokens per forward pass; more only costs memory on a CPU."""
-GENERATE_BATCH = 16
-"""Prompts continued together."""
+GENERATE_BATCH = 32
+"""Prompts continued together: a step reads all weights once, however many prompts there are."""
 
 
 class LanguageSubject:
@@ -45,18 +44,18 @@ class LanguageSubject:
         """log P(option | messages) = sum_t log P(token_t | tokens before it), in nats.
 
         Prompt and option are tokenised as one string; the option's tokens are those that end after
-        the prompt's last character. Tokens that requests share are computed once (``prefix.plan``), and
-        the head runs only where an option's token is predicted. Equal to a full forward of every string
-        up to floating-point order.
+        the prompt's last character. Tokens that requests share are computed once (``prefix.plan``), a last token, which
+        predicts nothing, is not read, and the head runs only where an option's token is predicted. Equal to a full
+        forward of every string up to floating-point order.
         """
         unique: dict[tuple[tuple[int, ...], int], int] = {}
         places = [[unique.setdefault(key, len(unique)) for key in self._tokenise(request)] for request in requests]
-        sequences = [tokens for tokens, _ in unique]
-        lengths = [n for _, n in unique]
+        targets = [tokens[-n:] for tokens, n in unique]
+        groups = plan([tokens[:-1] for tokens, _ in unique], keep=[n for _, n in unique])
         waiting = np.bincount([p for place in places for p in set(place)], minlength=len(unique))
         scores = np.zeros(len(unique))
         credit = 0.0
-        for done, values in self._scores(plan(sequences, keep=[n + 1 for n in lengths]), lengths):
+        for done, values in self._scores(groups, targets):
             scores[done] = values
             credit += float(waiting[done].sum()) / max(waiting.sum(), 1) * len(requests)
             if progress and credit >= 1:
@@ -124,10 +123,10 @@ class LanguageSubject:
                 raise SubjectError(f"subject '{self.name}': option {option!r} has no tokens after its prompt")
             yield tuple(ids), n
 
-    def _scores(self, groups: Sequence[Group], lengths: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
+    def _scores(self, groups: Sequence[Group], targets: Sequence[Tokens]) -> Iterator[tuple[list[int], np.ndarray]]:
         """Sequence indices and their scores, a batch of rows at a time."""
         for group in groups:
-            index, batches = zip(*_batches(group, lengths), strict=True)
+            index, batches = zip(*_batches(group, targets), strict=True)
             self.tokens_read += group.cost
             for done, values_S in zip(index, forward.scores(self.model, group.prefix, batches), strict=True):
                 yield done, values_S.numpy()
@@ -139,22 +138,23 @@ class LanguageSubject:
         yield from forward.continuations(self.model, list(enumerate(batches)), seed, how)
 
 
-def _batches(group: Group, lengths: Sequence[int]) -> Iterator[tuple[list[int], forward.Batch]]:
+def _batches(group: Group, targets: Sequence[Tokens]) -> Iterator[tuple[list[int], forward.Batch]]:
     """A group's rows in batches of similar length, each with the indices of its sequences."""
     rows = sorted(group.rows, key=lambda row: -len(row.tokens_N))
     while rows:
         size = max(1, BATCH_TOKENS // len(rows[0].tokens_N))
         batch, rows = rows[:size], rows[size:]
-        yield [s for row in batch for s in row.index], _pack(batch, lengths)
+        yield [s for row in batch for s in row.index], _pack(batch, targets)
 
 
-def _pack(batch: Sequence[Row], lengths: Sequence[int]) -> forward.Batch:
-    """B rows as tensors; the last ``lengths[s]`` tokens of sequence s are predicted."""
+def _pack(batch: Sequence[Row], targets: Sequence[Tokens]) -> forward.Batch:
+    """B rows as tensors; the last nodes of sequence s predict its ``targets[s]``."""
     B, N = len(batch), max(len(row.tokens_N) for row in batch)
     ids_BN = torch.zeros(B, N, dtype=torch.long)
     depth_BN = torch.zeros(B, N, dtype=torch.long)
     tree_BNN = torch.eye(N, dtype=torch.bool).repeat(B, 1, 1)  # padding sees itself: no empty softmax
-    where: list[tuple[int, int, int, int]] = []
+    places: dict[tuple[int, int], int] = {}
+    picks: list[tuple[int, int, int]] = []
     sequences = 0
     for b, row in enumerate(batch):
         n = len(row.tokens_N)
@@ -162,8 +162,9 @@ def _pack(batch: Sequence[Row], lengths: Sequence[int]) -> forward.Batch:
         depth_BN[b, :n] = torch.from_numpy(row.depth_N)
         tree_BNN[b, :n, :n] = torch.from_numpy(row.ancestors_NN)
         for s, path in zip(row.index, row.paths, strict=True):
-            nodes = path[-lengths[s] - 1 :]
-            where += [(b, int(at), sequences, int(row.tokens_N[to])) for at, to in itertools.pairwise(nodes)]
+            nodes = path[-len(targets[s]) :]
+            picks += [
+                (places.setdefault((b, int(at)), len(places)), t, sequences) for at, t in zip(nodes, targets[s], strict=True)
+            ]
             sequences += 1
-    place_P4 = torch.tensor(where)
-    return forward.Batch(ids_BN, depth_BN, tree_BNN, place_P4[:, :3], place_P4[:, 3], sequences)
+    return forward.Batch(ids_BN, depth_BN, tree_BNN, torch.tensor(list(places)), torch.tensor(picks), sequences)

@@ -11,7 +11,7 @@ import torch
 from functional_self.subjects.base import Progress, Request
 from functional_self.subjects.jobs import SEEN
 from functional_self.subjects.mock import MockSubject
-from functional_self.subjects.prefix import Group
+from functional_self.subjects.prefix import Group, Tokens
 from functional_self.subjects.remote import RemoteSubject, continuing, requests
 from functional_self.subjects.store import CHUNK
 
@@ -56,8 +56,8 @@ class PlannedSubject(RemoteSubject):
         self._count(items=len(requests))
         return MockSubject("mock:planted", "", "planted").generate(requests, max_new_tokens, temperature, seed, progress)
 
-    def _scores(self, groups: Sequence[Group], lengths: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
-        for index, work, tokens in requests(groups, lengths):
+    def _scores(self, groups: Sequence[Group], targets: Sequence[Tokens]) -> Iterator[tuple[list[int], np.ndarray]]:
+        for index, work, tokens in requests(groups, targets):
             self._count(jobs=1, tokens=tokens, up=len(self._scoring(work)()), down=REPLIES + PER_OPTION * len(index))
             yield index, np.zeros(len(index))
 

@@ -95,16 +95,28 @@ def plan(sequences: Sequence[Tokens], keep: Sequence[int], row_tokens: int = 160
 def _cut(
     ordered: Sequence[Tokens], shared: Sequence[int], lo: int, hi: int, skip: int, row_tokens: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Cut ``ordered[lo:hi]`` into rows (start, end, nodes) of at most ``row_tokens`` nodes where possible."""
-    start, size = lo, 0
-    for i in range(lo, hi):
-        added = len(ordered[i]) - (skip if i == start else max(shared[i], skip))
-        if i > start and size + added > row_tokens:
-            yield start, i, size
-            start, size = i, 0
-            added = len(ordered[i]) - skip
-        size += added
-    yield start, hi, size
+    """Cut ``ordered[lo:hi]`` into rows (start, end, nodes) of at most ``row_tokens`` nodes where possible, at the least cost.
+
+    Nodes of a row from a to b = sum_{a <= i < b} added_i + again_a: a cut before sequence a reads again what a shares
+    with the one before, so the cuts taken are those with the smallest sum of ``again``.
+    """
+    n = hi - lo
+    again = [0] + [max(shared[i], skip) - skip for i in range(lo + 1, hi)]
+    added = [len(ordered[lo + i]) - skip - again[i] for i in range(n)]
+    cost, first = [0] * (n + 1), [0] * (n + 1)  # of the best cuts of the first so many sequences; where their last row starts
+    for end in range(1, n + 1):
+        start, size = end - 1, added[end - 1]
+        cost[end], first[end] = cost[start] + again[start], start
+        while start and size + added[start - 1] <= row_tokens:
+            start -= 1
+            size += added[start]
+            if size + again[start] <= row_tokens and cost[start] + again[start] < cost[end]:
+                cost[end], first[end] = cost[start] + again[start], start
+    ends = [n]
+    while first[ends[-1]]:
+        ends.append(first[ends[-1]])
+    for start, end in itertools.pairwise([0, *reversed(ends)]):
+        yield lo + start, lo + end, again[start] + sum(added[start:end])
 
 
 def _row(ordered: Sequence[Tokens], index: tuple[int, ...], skip: int) -> Row:

@@ -20,7 +20,7 @@ from functional_self.errors import RemoteError
 from functional_self.subjects import forward
 from functional_self.subjects.jobs import SEEN, Job, Jobs
 from functional_self.subjects.model import LanguageSubject, _batches
-from functional_self.subjects.prefix import Group
+from functional_self.subjects.prefix import Group, Tokens
 from functional_self.subjects.wire import Wire
 
 REQUEST_TOKENS = 16384
@@ -52,9 +52,9 @@ class RemoteSubject(LanguageSubject):
         super().__init__(model, name, title, revision, template=template)
         self.jobs, self.model_key = jobs, model_key
 
-    def _scores(self, groups: Sequence[Group], lengths: Sequence[int]) -> Iterator[tuple[list[int], np.ndarray]]:
+    def _scores(self, groups: Sequence[Group], targets: Sequence[Tokens]) -> Iterator[tuple[list[int], np.ndarray]]:
         """Option scores, added up on the server; one float64 an option comes back."""
-        parts = list(requests(groups, lengths))
+        parts = list(requests(groups, targets))
         self.tokens_read += sum(tokens for _, _, tokens in parts)
         jobs = [self._job("scores", f"{len(index)} options", work, self._scoring(work), n) for index, work, n in parts]
         for (index, _, _), found in zip(parts, self.jobs.results(jobs), strict=True):
@@ -121,7 +121,7 @@ class RemoteSubject(LanguageSubject):
 
 
 def requests(
-    groups: Sequence[Group], lengths: Sequence[int]
+    groups: Sequence[Group], targets: Sequence[Tokens]
 ) -> Iterator[tuple[list[int], list[tuple[tuple[int, ...], list[tuple[Any, ...]]]], int]]:
     """Cut groups into requests of about ``REQUEST_TOKENS``: sequence indices, (prefix, batches) and tokens read."""
     index: list[int] = []
@@ -129,7 +129,7 @@ def requests(
     tokens = 0
     for group in groups:
         fresh = True
-        for done, batch in _batches(group, lengths):
+        for done, batch in _batches(group, targets):
             if tokens and tokens + batch.ids_BN.numel() > REQUEST_TOKENS:
                 yield index, work, tokens
                 index, work, tokens, fresh = [], [], 0, True
