@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, cli, refused
 
@@ -16,6 +17,7 @@ from benchmarks import harness, scoring
 def test_both_sides_take_turns_and_are_timed_apart(monkeypatch):
     clock, calls = [0.0], []
     monkeypatch.setattr(harness.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(harness.time, "process_time", lambda: clock[0] / 2)
 
     def side(name: str, seconds: float):
         def work(block: int) -> str:
@@ -28,12 +30,13 @@ def test_both_sides_take_turns_and_are_timed_apart(monkeypatch):
     seconds, results = harness.alternate(side("ours", 1.0), side("peer", 4.0), [1, 2], 2, "pairs")
     assert calls == [(name, block) for block in (1, 2, 1, 2) for name in ("ours", "peer")]
     assert results == [(f"ours{block}", f"peer{block}") for block in (1, 2, 1, 2)]
-    assert seconds == [(block * 1.0, block * 4.0) for block in (1, 2, 1, 2)]
+    assert seconds.tolist() == [[[block * 1.0, block * 0.5], [block * 4.0, block * 2.0]] for block in (1, 2, 1, 2)]
 
 
 def test_ratios_are_of_pairs_and_the_median_is_taken():
-    found = harness.rates([(1.0, 3.0), (2.0, 4.0), (1.0, 8.0)], [10, 40, 10])
-    assert found == {"ratios": [3.0, 2.0, 8.0], "ours": 10.0, "peer": pytest.approx(10 / 3), "unit": "requests/s"}
+    wall, cpu = np.array([(1.0, 3.0), (2.0, 4.0), (1.0, 8.0)]), np.array([(1.0, 5.0), (1.0, 4.0), (1.0, 1.0)])
+    found = harness.rates(np.stack([wall, cpu], axis=-1), [10, 40, 10])
+    assert found == {"ratios": [3.0, 2.0, 8.0], "ours": 10, "peer": pytest.approx(10 / 3), "unit": "requests/s", "cpu_ratio": 4.0}
     line = harness.line("x", 2.5, **found)
     assert (line["ratio"], line["ratio_min"], line["ratio_max"], line["pairs"]) == (3.0, 2.0, 8.0, 3)
 
