@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from functional_self import __version__, paths
 from functional_self.errors import ParameterError
 from functional_self.progress import track
@@ -40,28 +41,39 @@ def find_peers() -> None:
 
 def alternate(
     ours: Callable[[Any], Any], peer: Callable[[Any], Any], blocks: Sequence[Any], repetitions: int, what: str
-) -> tuple[list[tuple[float, float]], list[tuple[Any, Any]]]:
-    """Run both sides in turn, ours, peer, ours, peer, on every block and again: seconds and results of every pair."""
+) -> tuple[np.ndarray, list[tuple[Any, Any]]]:
+    """Run both sides in turn, ours, peer, ours, peer, on every block and again.
+
+    Returns seconds_PSC (pair; ours, peer; on the wall's clock, of this process's processors) and the results of every pair.
+    """
     seconds, results = [], []
     with track(what, 2 * repetitions * len(blocks)) as advance:
         for block in list(blocks) * repetitions:
-            pair = []
+            pair, found = [], []
             for side in (ours, peer):
-                start = time.perf_counter()
-                found = side(block)
-                pair.append((time.perf_counter() - start, found))
+                start = time.perf_counter(), time.process_time()
+                found.append(side(block))
+                pair.append((time.perf_counter() - start[0], time.process_time() - start[1]))
                 advance(1)
-            seconds.append((pair[0][0], pair[1][0]))
-            results.append((pair[0][1], pair[1][1]))
-    return seconds, results
+            seconds.append(pair)
+            results.append((found[0], found[1]))
+    return np.array(seconds), results
 
 
-def rates(seconds: Sequence[tuple[float, float]], sizes: Sequence[int]) -> dict[str, Any]:
-    """Medians of both sides' requests per second, and each pair's ratio ours / peer, from seconds and requests per pair."""
-    ours = [n / a for (a, _), n in zip(seconds, sizes, strict=True)]
-    peer = [n / b for (_, b), n in zip(seconds, sizes, strict=True)]
-    ratios = [a / b for a, b in zip(ours, peer, strict=True)]
-    return {"ratios": ratios, "ours": statistics.median(ours), "peer": statistics.median(peer), "unit": "requests/s"}
+def rates(seconds_PSC: np.ndarray, sizes: Sequence[int]) -> dict[str, Any]:
+    """Medians of both sides' requests per second and every pair's ratio ours / peer, from the requests of every pair.
+
+    ``cpu_ratio`` is the median ratio by processor time: it tells more on a busy machine.
+    """
+    ours_P, peer_P = (np.array(sizes) / seconds_PSC[:, side, 0] for side in (0, 1))
+    cpu_P = seconds_PSC[:, 1, 1] / seconds_PSC[:, 0, 1]
+    return {
+        "ratios": (ours_P / peer_P).tolist(),
+        "ours": float(np.median(ours_P)),
+        "peer": float(np.median(peer_P)),
+        "unit": "requests/s",
+        "cpu_ratio": float(np.median(cpu_P)),
+    }
 
 
 def line(

@@ -32,7 +32,7 @@ def test_keys_do_not_matter():
 def specs(pole: str, other: str) -> dict[str, Specification]:
     def make(name: str, entails: dict[str, str]) -> Specification:
         clause = Clause.model_validate({"id": "c", "text": "Do it.", "entails": entails})
-        return Specification(id=name, title=name, opening="You are it.", clauses=(clause,))
+        return Specification(id=name, title=name, opening="You are it.", items="void", clauses=(clause,))
 
     return {"one": make("one", {f"i{i}": pole for i in range(12)}), "two": make("two", {}), "three": make("three", {"i0": other})}
 
