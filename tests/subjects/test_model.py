@@ -88,6 +88,8 @@ def test_the_random_twin_is_random_and_the_same_every_time(smollm2):
     a, b = (subjects.load("random:smollm2", store=False).option_logprobs(request) for _ in range(2))
     assert a == b
     assert not np.allclose(a, smollm2.option_logprobs(request), atol=0.5)
+    small = subjects.load("random:smollm2@2", store=False)
+    assert small.model.config.num_hidden_layers == 2 and small.option_logprobs(request) != a
 
 
 def test_a_local_directory_is_the_same_subject(smollm2):

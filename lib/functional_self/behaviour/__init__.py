@@ -15,12 +15,14 @@ from functional_self.behaviour.persistence import (
 )
 from functional_self.behaviour.scoring import responses, sampled, score, shuffled
 from functional_self.behaviour.variance import Components, shares_by_class, variance_components
+from functional_self.behaviour.verdicts import Verdicts
 
 __all__ = [
     "Components",
     "Estimate",
     "Fill",
     "Gate",
+    "Verdicts",
     "axis_share",
     "clustered",
     "d_study",

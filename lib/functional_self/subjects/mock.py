@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -125,7 +126,14 @@ class MockSubject:
 
     def _normal(self, *key: object, size: int | tuple[int, ...] | None = None) -> np.ndarray:
         """Standard normal draws that depend on nothing but the key."""
-        return np.asarray(np.random.default_rng(zlib.crc32(repr(key).encode())).normal(size=size))
+        return _draws(zlib.crc32(repr(key).encode()), size)
+
+
+@lru_cache(maxsize=2**16)
+def _draws(seed: int, size: int | tuple[int, ...] | None) -> np.ndarray:
+    draws = np.asarray(np.random.default_rng(seed).normal(size=size))
+    draws.setflags(write=False)
+    return draws
 
 
 def _uniform(normal: np.ndarray) -> np.ndarray:

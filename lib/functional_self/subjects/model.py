@@ -13,8 +13,8 @@ from functional_self.subjects import forward
 from functional_self.subjects.base import Message, Progress, Request
 from functional_self.subjects.prefix import Group, Row, Tokens, plan
 
-BATCH_TOKENS = 1024
-"""Tokens per forward pass; more only costs memory on a CPU."""
+BATCH_TOKENS = 512
+"""Tokens per forward pass; on a CPU more is slower, by padding and by memory."""
 GENERATE_BATCH = 32
 """Prompts continued together: a step reads all weights once, however many prompts there are."""
 

@@ -14,7 +14,7 @@ from functional_self.errors import SubjectError
 from functional_self.paths import digest, sha256
 
 RANDOM = "random:"
-"""Prefix of a name that asks for the random-weights twin of what follows."""
+"""Prefix of a name that asks for the random-weights twin of what follows; ``@N`` at the end gives it N layers."""
 _MEMBER = re.compile(r"@(\d{1,6})$")
 
 
@@ -88,7 +88,7 @@ def entries() -> dict[str, Entry]:
 def resolve(name: str) -> Entry:
     """The entry called ``name``, or a local directory; raises SubjectError naming what is accepted."""
     plain = name.removeprefix(RANDOM)
-    if plain.startswith("mock:") and _MEMBER.search(plain):
+    if (plain.startswith("mock:") or plain != name) and _MEMBER.search(plain):
         plain = _MEMBER.sub("", plain)
         name = _MEMBER.sub("", name)
     if plain in entries():
@@ -104,11 +104,13 @@ def resolve(name: str) -> Entry:
             return Directory(title=f"local directory {path.name}", path=path.resolve())
         raise SubjectError(f"subject '{name}': {path} is not a directory with a config.json")
     known = ", ".join(entries())
-    raise SubjectError(f"subject '{name}' is unknown; use one of {known}, MOCK@MEMBER, random:NAME, or a path to a directory")
+    raise SubjectError(
+        f"subject '{name}' is unknown; use one of {known}, MOCK@MEMBER, random:NAME@LAYERS, or a path to a directory"
+    )
 
 
 def member(name: str) -> int:
-    """The number after ``@`` in a mock responder's name: its seed, or which member of a planted family it is."""
+    """The number after ``@``: a mock responder's seed, which member of a planted family it is, or a random twin's layers."""
     found = _MEMBER.search(name)
     return int(found[1]) if found else 0
 
@@ -116,7 +118,8 @@ def member(name: str) -> int:
 def revision(name: str) -> str:
     """What identifies the subject's weights: file hash, hub revision, or the simulated behaviour."""
     entry = resolve(name)
-    twin = "random seed 0 of " if name.startswith(RANDOM) else ""
+    layers = f"{member(name)} layers, " if member(name) else ""
+    twin = f"random seed 0, {layers}of " if name.startswith(RANDOM) else ""
     match entry:
         case Wheel():
             return f"{twin}{entry.requirement} sha256:{entry.sha256}"
