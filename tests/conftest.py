@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from functional_self import materials
+from functional_self import materials, paths
 from live import live, server
 
 __all__ = ["live", "server"]  # fixtures: a live NDIF server, see tests/ndif/
@@ -121,6 +127,35 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in lines[0], lines[0]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A chapter of the book as the command line ran it: its results, where its run is, and the seconds it took."""
+
+    results: dict[str, Any]
+    path: Path
+    seconds: float
+
+
+def ran(name: str, folder: Path, *arguments: str, **environment: str) -> Ran:
+    """Run a chapter of the book at quick with its runs kept in ``folder``."""
+    start = time.monotonic()
+    where = {"FUNCTIONAL_SELF_RUNS": str(folder), "FUNCTIONAL_SELF_ROOT": str(REPOSITORY)}
+    done = cli("run", name, *arguments, "--json", **where, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    return Ran(said["results"], Path(said["path"]), time.monotonic() - start)
+
+
+@pytest.fixture(scope="session")
+def at_quick(tmp_path_factory) -> Callable[[str], Ran]:
+    """A chapter of the book on the real subject, run once a session; the first one finds no score kept."""
+    folder = tmp_path_factory.mktemp("quick")
+    kept = folder / "cache"
+    kept.mkdir()
+    (kept / "subjects").symlink_to(paths.cache() / "subjects")
+    return functools.cache(lambda name: ran(name, folder / "runs", FUNCTIONAL_SELF_CACHE=str(kept)))
 
 
 @pytest.fixture(scope="session")

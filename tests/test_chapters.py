@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from conftest import REPOSITORY, cli
+from conftest import REPOSITORY, cli, ran
 from functional_self.runs import chapter as chapters
 
 
-def ran(name: str, folder, *arguments: str) -> dict:
-    """Results of a run at quick."""
-    done = cli("run", name, *arguments, "--json", FUNCTIONAL_SELF_RUNS=str(folder), FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["results"]
-
-
 @pytest.mark.parametrize("name", chapters.chapters())
-def test_a_chapter_runs_on_the_real_subject(name, tmp_path):
-    results = ran(name, tmp_path)
+def test_a_chapter_runs_on_the_real_subject(name, at_quick):
+    results = at_quick(name).results
     assert not results["gates/random-twin/passed"]["value"]
     verdicts = [r["value"] for key, r in results.items() if key.startswith("verdict/")]
     assert len(verdicts) >= 4
@@ -47,7 +38,7 @@ CONTROLS = {
 
 
 def test_the_void_chapter_prints_shares_where_the_gates_let_it(tmp_path):
-    results = ran("01-void", tmp_path, "-p", "subjects=mock:planted", "-p", "n_items=12", "-p", "n_paraphrases=4")
+    results = ran("01-void", tmp_path, "-p", "subjects=mock:planted", "-p", "n_items=12", "-p", "n_paraphrases=4").results
     assert results["gates/subject/passed"]["value"]
     low, high = results["unfilled/subject/silent"]["interval"]
     assert low <= 0.25 / 2.25 <= high
@@ -58,13 +49,13 @@ def test_interpreters_are_compared_where_they_are_named(tmp_path):
     """One draw of each; how often intervals cover is measured in behaviour/test_coverage.py."""
     mocks = ",".join(f"mock:planted-fill@{m}" for m in range(6))
     small = ("-p", "subjects=mock:planted", "-p", "n_items=12")
-    results = ran("01-void", tmp_path, *small, "-p", f"interpreters={mocks}", "-p", "n_paraphrases=4")
+    results = ran("01-void", tmp_path, *small, "-p", f"interpreters={mocks}", "-p", "n_paraphrases=4").results
     gap = results["fill/interpreters/silent-minus-covered/V"]
     assert gap["interval"][0] > 0 and abs(gap["value"] - 0.35) < 0.3
     members = ",".join(f"mock:planted-self@{m}" for m in (0, 1, 3))
-    results = ran("02-specification", tmp_path, *small, "-p", "score=raw", "-p", f"interpreters={members}")
+    results = ran("02-specification", tmp_path, *small, "-p", "score=raw", "-p", f"interpreters={members}").results
     assert results["carried/interpreters/silent"]["interval"][0] > 0.5
-    results = ran("03-persistence", tmp_path, *small, "-p", "score=raw", "-p", f"organisms={members}")
+    results = ran("03-persistence", tmp_path, *small, "-p", "score=raw", "-p", f"organisms={members}").results
     assert results["self-share/organisms"]["interval"][0] > 0.5
 
 

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import ast
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from functional_self import subjects
 from functional_self.errors import RemoteError, UnknownOutcomeError
-from functional_self.subjects import Request, jobs
+from functional_self.subjects import Request, jobs, remote
 from functional_self.subjects.journal import Journal
 
 ASKED = [Request((("user", "Which is colder, ice or fire?"),), ("Ice.", "Fire."))]
+EVERY = ["refused", "reset", "lost", "dropped", "truncated", "401", "403", "429", "500", "503", "slow", "restarted", "killed"]
+SEVERAL = [
+    Request((("user", f"Which is colder, {thing} or fire?"),), (f"The {thing}.", "The fire."))
+    for thing in ("ice", "snow", "rain", "wind")
+]
+
+
+def ask_several(monkeypatch: pytest.MonkeyPatch | None = None) -> list[tuple[float, ...]]:
+    """The same of four requests, a job each."""
+    if monkeypatch:
+        monkeypatch.setattr(remote, "REQUEST_TOKENS", 30)
+    else:
+        remote.REQUEST_TOKENS = 30
+    return subjects.load("smollm2", backend="remote", store=False).option_logprobs(SEVERAL)
 
 
 def ask() -> list[tuple[float, ...]]:
@@ -131,3 +148,60 @@ def test_an_api_restarted_before_the_result_is_collected_costs_nothing(live, ans
     assert good(ast.literal_eval(said), answer)
     assert live.api.count("POST", "/request") == 1 and len(new(live, before)) == 1
     live.wait()  # for the tests after this one: the api needs about a minute to find Ray again
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="repeated at random moments: make acceptance")
+@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("fault", EVERY)
+def test_a_fault_at_a_random_moment_loses_nothing(live, smollm2, monkeypatch, record_property, fault, turn):
+    """Four jobs, one fault: each attempt ends in the result or in one line, and no job of a known id is sent again."""
+    dice = random.Random(f"{fault} {turn}")
+    monkeypatch.setattr(jobs, "FORGOTTEN", 20.0)
+    monkeypatch.setattr(jobs, "STALLED", 60.0)
+    before, moment = len(live.executed()), dice.uniform(0, 2)
+    helper = None
+    if fault == "killed":
+        helper = client_with_a_job("test_faults.ask_several()")
+        time.sleep(moment)
+        helper.kill()
+        helper.wait()
+    elif fault in ("refused", "restarted"):
+        helper = threading.Thread(target=break_for_a_while, args=(live, fault, moment))
+        helper.start()
+    else:
+        if dice.random() < 0.5 or fault in ("lost", "401", "403"):
+            live.api.inject(fault, after=dice.randrange(4))
+        else:
+            live.api.inject(fault, method="GET", path="/response", after=dice.randrange(8))
+    lines = []
+    for _ in range(4):
+        try:
+            found = ask_several(monkeypatch)
+            break
+        except RemoteError as error:
+            lines.append(str(error))
+            if isinstance(error, UnknownOutcomeError):
+                monkeypatch.setenv(jobs.RESUBMIT, "1")
+    if isinstance(helper, threading.Thread):
+        helper.join()
+        live.wait()
+    assert np.abs(np.array(found) - np.array(smollm2.option_logprobs(SEVERAL))).max() < 1e-4
+    assert all("\n" not in line for line in lines) and not any(os.environ["NDIF_API_KEY"] in line for line in lines)
+    ran = new(live, before)
+    resubmitted = sum("--resubmit" in line for line in lines)
+    assert len(ran) == len(set(ran)), "no id is executed twice"
+    parts = len(Journal().entries())
+    assert parts <= len(ran) <= parts + resubmitted
+    record_property("ended", f"{fault}: {lines[0][:60] if lines else 'success'}")
+
+
+def break_for_a_while(live, fault: str, moment: float) -> None:
+    """Refuse connections, or kill and start the api, after some seconds."""
+    time.sleep(moment)
+    if fault == "refused":
+        with live.api.refusing():
+            time.sleep(3)
+    else:
+        live.order("kill api")
+        live.order("start api")

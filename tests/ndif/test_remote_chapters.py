@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from conftest import cli
+from conftest import REPOSITORY, cli, ran
 from live import KEY
 from test_server import processes
 
@@ -17,6 +19,11 @@ def run(*arguments: str) -> dict:
     done = cli(*arguments, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
+
+
+def holding(folder: Path) -> list[Path]:
+    """Files that have the planted key in them."""
+    return [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and KEY.encode() in p.read_bytes()]
 
 
 def test_a_chapter_runs_remotely_as_planned(project, live):
@@ -33,8 +40,43 @@ def test_a_chapter_runs_remotely_as_planned(project, live):
     assert manifest["device"] == "remote" and manifest["parameters"]["backend"] == "remote"
     assert manifest["remote"]["servers"][live.api.url]["nnsight"] == "0.8.1"
     assert len(manifest["remote"]["jobs"]) == len(posts)
-    holding = [p for p in project.parent.rglob("*") if p.is_file() and not p.is_symlink() and KEY.encode() in p.read_bytes()]
-    assert holding == []
+    assert holding(project.parent) == []
+
+
+@pytest.mark.parametrize("name", ["01-void", "03-persistence"])
+def test_a_chapter_of_the_book_gives_the_local_numbers(name, live, at_quick, tmp_path, monkeypatch, record_property):
+    """Scores within 1e-4 nats, every verdict and gate the same, as much sent as planned, at most 1 KiB back a scored item."""
+    monkeypatch.setenv("FUNCTIONAL_SELF_ROOT", str(REPOSITORY))
+    here = at_quick(name)
+    [planned] = run("plan", name, "--preset", "quick")
+    assert live.api.count("POST", "/") == 0
+    there = ran(name, tmp_path / "runs", "-p", "backend=remote")
+
+    tables = sorted(p.name for p in (here.path / "scores").iterdir())
+    assert tables == sorted(p.name for p in (there.path / "scores").iterdir())
+    differences, rows = [], 0
+    for table in tables:
+        one, two = (pd.read_csv(side.path / "scores" / table) for side in (here, there))
+        numbers = one.select_dtypes("float").columns
+        assert one.drop(columns=numbers).equals(two.drop(columns=numbers)), table
+        differences.append((one[numbers] - two[numbers]).abs().max().max())
+        rows += len(one) if table in ("subject.csv.gz", "gates-subject.csv.gz") else 0
+    assert max(differences) < 1e-4
+    same = [key for key in here.results if key.startswith("verdict") or key.endswith(("/passed", "/failed", "headline"))]
+    assert same and {key: here.results[key] for key in same} == {key: there.results[key] for key in same}
+
+    posts = [e for e in live.api.exchanges if e.method == "POST"]
+    back = sum(e.down for e in [*live.api.exchanges, *live.store.exchanges] if "/response" in e.path or ".pt" in e.path)
+    up = sum(e.up for e in posts)
+    record_property("largest difference", f"{max(differences):.1e} nats")
+    record_property("back", f"{back / rows:.0f} bytes a scored item")
+    record_property("sent over planned", f"bytes {up / planned['bytes up']:.2f}, requests {len(posts)} / {planned['requests']}")
+    record_property("wall, remote over local", f"{there.seconds:.0f} / {here.seconds:.0f} s = {there.seconds / here.seconds:.2f}")
+    assert back <= 1024 * rows
+    assert up == pytest.approx(planned["bytes up"], rel=0.2) and len(posts) == pytest.approx(planned["requests"], rel=0.2)
+    if name == "01-void" and os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE"):  # timings want a quiet machine
+        assert there.seconds <= 1.5 * here.seconds
+    assert holding(tmp_path) == []
 
 
 def test_doctor_names_what_is_there_and_never_the_key(live):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import cli, leftovers, refused
 from functional_self.runs import grid
 
+FULL = "FUNCTIONAL_SELF_ACCEPTANCE" in os.environ
 GRID = "chapters: [tiny]\nover: {subject: ['mock:planted', 'mock:constant', 'mock:random'], n_paraphrases: [1, 2]}\nparameters: {pause: 0.5}\n"
 
 
@@ -21,27 +24,36 @@ def worker(file: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def test_two_workers_and_a_kill_end_with_every_run_once(project, monkeypatch):
-    file = project / "grid.yml"
-    file.write_text(GRID.replace("n_paraphrases: [1, 2]", "n_paraphrases: [1]"))
-    killed = worker(file)
-    end = time.monotonic() + 120
-    while not list((project / "runs").glob(".*.lock")) and time.monotonic() < end:
-        time.sleep(0.05)
-    os.killpg(killed.pid, 9)
-    killed.wait()
-    for lock in (project / "runs").glob(".*.lock"):
-        os.utime(lock, (0, 0))  # its lease is over
+@pytest.mark.acceptance
+def test_two_workers_and_kills_end_with_every_run_once(project, monkeypatch):
+    """Twelve runs and three kills with the full counts, three runs and one kill otherwise."""
+    cells, kills = (12, 3) if FULL else (3, 1)
+    file, finished = project / "grid.yml", project / "finished"
+    file.write_text(GRID.replace("n_paraphrases: [1, 2]", f"n_paraphrases: {list(range(1, cells // 3 + 1))}"))
+    chapter = project / "chapters" / "tiny.md"
+    last = f"with open({str(finished)!r}, 'a') as log:\n    print(subject, n_paraphrases, file=log)"
+    chapter.write_text(chapter.read_text() + f"\n```{{code-cell}} ipython3\n{last}\n```\n")
+    for _ in range(kills):
+        killed, end = worker(file), time.monotonic() + 120
+        while not list((project / "runs").glob(".*.lock")) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(random.uniform(0, 1.5))  # a kernel takes longer to start
+        os.killpg(killed.pid, 9)
+        killed.wait()
+        for lock in (project / "runs").glob(".*.lock"):
+            os.utime(lock, (0, 0))  # its lease is over
     both = [worker(file), worker(file)]
     said = [each.communicate(timeout=300) for each in both]
     assert [each.returncode for each in both] == [0, 0], said
     runs = sorted(p.name for p in (project / "runs").glob("tiny-*"))
-    assert len(runs) == 3 and all(json.loads(out)["runs"] == runs for out, _ in said)
+    assert len(runs) == cells and all(json.loads(out)["runs"] == runs for out, _ in said)
     rows = list(csv.DictReader((project / "runs" / "grid-grid.csv").open()))
     assert {row["subject"] for row in rows if row["result"] == "mean"} == {"mock:planted", "mock:constant", "mock:random"}
     starts = {p: (project / "runs" / p / "manifest.json").read_text() for p in runs}
     assert cli("run", "--grid", str(file)).returncode == 0
     assert starts == {p: (project / "runs" / p / "manifest.json").read_text() for p in runs}, "nothing is executed again"
+    completed = finished.read_text().splitlines()
+    assert len(completed) == len(set(completed)) == cells, "none is executed to its end twice"
     assert [name for name in leftovers(project / "runs") if "stale" in name] == []
 
 

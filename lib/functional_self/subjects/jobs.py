@@ -29,7 +29,7 @@ SETTLE = 15.0
 FORGOTTEN = 120.0
 """Seconds of 'no such job' after which the server is taken to have lost one."""
 STALLED = 3600.0
-"""Seconds without a change after which waiting ends; the job stays journalled."""
+"""Seconds without a change after which waiting ends and the job's fate is called unknown."""
 POLL = (0.1, 2.0)
 SEEN: dict[str, Any] = {"jobs": [], "bytes up": 0, "bytes down": 0}
 """What this process asked of servers, for the run's manifest."""
@@ -52,6 +52,7 @@ class _Waiting:
     job: Job
     number: str
     status: str = "RECEIVED"
+    said: str = ""
     since: float = 0.0
 
     def __post_init__(self) -> None:
@@ -162,14 +163,14 @@ class Jobs:
             status, said = str(reply["status"]), str(reply.get("description") or "")
         except (ValueError, KeyError, TypeError):
             return None  # asked again
-        if (status, said) != (waiting.status, ""):
+        if (status, said) != (waiting.status, waiting.said):  # the place in the queue is in what it says
             progress.note(f"{status.lower()}{': ' + said if 'position' in said else ''}, {self.wire.traffic()}")
-        if status != waiting.status:
-            waiting.status, waiting.since = status, time.monotonic()
+            waiting.status, waiting.said, waiting.since = status, said, time.monotonic()
         elif quiet > STALLED:
-            raise RemoteError(
-                f"{job.what}: job {number} has been '{status}' for {quiet / 60:.0f} minutes; it stays in the journal, run again "
-                "to collect it"
+            self.journal.note(job.key, "unknown", f"'{status}' without a change")
+            raise UnknownOutcomeError(
+                f"{job.what}: job {number} has been '{status}' for {quiet / 60:.0f} minutes; a server that was restarted forgets "
+                "its queue. Run again to go on waiting, or with --resubmit to send it again"
             )
         if status == "ERROR":
             self.journal.note(job.key, "failed", self.wire.redact(said))
