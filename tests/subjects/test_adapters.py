@@ -1,0 +1,117 @@
+"""Adapters: peft's own numbers, one base in memory for a whole sweep, and a wrong one refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+from functional_self import subjects
+from functional_self.errors import SubjectError
+from functional_self.subjects import Request, adapters
+from transformers import AutoModelForCausalLM
+
+ASKED = [
+    Request((("system", "Be brief."), ("user", "Which is colder, ice or fire?")), ("Ice.", "Fire.")),
+    Request((("user", "Name a colour."),), ("Red.", "A deep blue.")),
+]
+
+
+def plant(folder: Path, seed: int, **changes) -> Path:
+    """A LoRA adapter with random weights, saved by peft."""
+    where = subjects.directory("smollm2", subjects.resolve("smollm2"))
+    config = peft.LoraConfig(
+        r=2, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[3, 17], task_type="CAUSAL_LM"
+    )
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32), config)
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    model.save_pretrained(folder)
+    written = json.loads((folder / adapters.CONFIG).read_text()) | {"base_model_name_or_path": "smollm2"} | changes
+    (folder / adapters.CONFIG).write_text(json.dumps(written))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> list[Path]:
+    return [plant(tmp_path_factory.mktemp("adapter"), seed) for seed in range(2)]
+
+
+def plain(adapter: Path) -> list[list[float]]:
+    """The same scores by peft's own forward over every string."""
+    where = subjects.directory("smollm2", subjects.resolve("smollm2"))
+    model = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32), adapter).eval()
+    subject = subjects.load("smollm2", store=False)
+    found = []
+    for request in ASKED:
+        prompt = subject.render(request.messages)
+        start = len(subject.model.tokenizer(prompt, add_special_tokens=False).input_ids)
+        found.append([])
+        for option in request.options:
+            ids = subject.model.tokenizer(prompt + option, add_special_tokens=False, return_tensors="pt").input_ids
+            with torch.inference_mode():
+                logprobs = model(ids).logits.log_softmax(-1)[0, start - 1 : -1]
+            found[-1].append(float(logprobs.gather(1, ids[0, start:, None]).sum()))
+    return found
+
+
+def test_scores_are_pefts_own(planted, smollm2):
+    """A token's log-probability is a float32 log softmax, good to about 1e-6; a sentence adds a few."""
+    bare = smollm2.option_logprobs(ASKED)
+    for folder in planted:
+        subject = subjects.load("smollm2", adapter=str(folder), store=False)
+        found = subject.option_logprobs(ASKED)
+        assert np.abs(np.array(found) - plain(folder)).max() < 1e-5 * np.abs(plain(folder)).max()
+        assert np.abs(np.array(found) - bare).max() > 0.1
+    assert smollm2.option_logprobs(ASKED) == bare, "the base is itself again after a sweep"
+
+
+def test_a_sweep_loads_the_base_once(planted, monkeypatch, smollm2):
+    loads = []
+    original = subjects._weights.__wrapped__
+    monkeypatch.setattr(subjects, "_weights", subjects.lru_cache(maxsize=2)(lambda *a: (loads.append(a), original(*a))[1]))
+    scores = [subjects.load("smollm2", adapter=str(planted[k % 2]), store=False).option_logprobs(ASKED) for k in range(20)]
+    assert len(loads) == 1 and scores[0] == scores[18] != scores[1] == scores[19]
+
+
+def test_a_name_carries_its_adapter(planted):
+    name = f"smollm2+{planted[0]}"
+    assert subjects.load(name, store=False).option_logprobs(ASKED) == subjects.load(
+        "smollm2", adapter=str(planted[0]), store=False
+    ).option_logprobs(ASKED)
+    assert subjects.revision(name) != subjects.revision(f"smollm2+{planted[1]}") != subjects.revision("smollm2")
+
+
+def test_an_organism_is_found_by_its_name(planted, tmp_path, monkeypatch):
+    (tmp_path / "organisms").mkdir()
+    (tmp_path / "organisms" / "planted-s0").symlink_to(planted[0])
+    monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(tmp_path))
+    assert adapters.locate("planted-s0") == str(planted[0].resolve())
+
+
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path, planted):
+    other = plant(tmp_path / "other", 0, base_model_name_or_path="google/gemma-3-270m")
+    wide = plant(tmp_path / "wide", 0, target_modules=["nowhere"])
+    pickled = plant(tmp_path / "pickled", 0)
+    (pickled / adapters.WEIGHTS).rename(pickled / "adapter_model.bin")
+    for name, word in (
+        (f"smollm2+{other}", "gemma-3-270m"),
+        (f"smollm2+{wide}", "does not fit"),
+        (f"smollm2+{pickled}", "pickled"),
+        ("smollm2+nobody", "unknown"),
+        (f"mock:planted+{planted[0]}", "trained weights"),
+    ):
+        with pytest.raises(SubjectError, match=word) as error:
+            subjects.load(name, store=False)
+        assert "\n" not in str(error.value)
+
+
+def test_a_host_elsewhere_needs_the_adapter_on_the_hub():
+    with pytest.raises(SubjectError, match="functional-self push"):
+        adapters.remote("smollm2+x", "/somewhere/x", "https://api.ndif.us")
+    assert adapters.remote("smollm2+x", "me/x", "https://api.ndif.us") == "me/x"
