@@ -91,7 +91,8 @@ class Parameter:
 
 
 BACKEND = Parameter("backend", "str", "local", "where subjects are asked: on this machine, or on the NDIF server", "local|remote")
-"""A parameter of every chapter; it reaches ``subjects.load`` by the environment, so that no chapter has to pass it on."""
+DEVICE = Parameter("device", "str", "cpu", "what this machine computes on: its processor, or a GPU of its own", "cpu|cuda|mps")
+"""Parameters of every chapter; they reach ``subjects.load`` by the environment, so that no chapter has to pass them on."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,6 @@ def _parameters(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parame
         except (ValueError, SyntaxError) as error:
             raise ParameterError(f"{where}: parameter '{name}': the default must be a literal") from error
         found[name] = Parameter(name, raw["inferred_type_name"], default, match["help"], match["rule"])
-    if BACKEND.name in found:
-        raise ParameterError(f"{where}: parameter 'backend' is every chapter's already; leave it out of the cell")
-    return found | {BACKEND.name: BACKEND}
+    if taken := found.keys() & {BACKEND.name, DEVICE.name}:
+        raise ParameterError(f"{where}: parameter '{min(taken)}' is every chapter's already; leave it out of the cell")
+    return found | {BACKEND.name: BACKEND, DEVICE.name: DEVICE}

@@ -26,7 +26,7 @@ from functional_self import paths, subjects
 from functional_self.errors import RunError
 from functional_self.progress import FILE
 from functional_self.runs import provenance
-from functional_self.runs.chapter import BACKEND, Chapter
+from functional_self.runs.chapter import BACKEND, DEVICE, Chapter
 from functional_self.runs.record import FIGURE, FOLDER, REDO_FROM, RESULT
 from functional_self.subjects.store import RECOMPUTE
 
@@ -117,7 +117,7 @@ def run(
             "peak_rss_bytes": machine.get("peak_rss_bytes"),
             "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - started, 1),
-            "device": "cpu" if parameters[BACKEND.name] == "local" else "remote",
+            "device": parameters[DEVICE.name] if parameters[BACKEND.name] == "local" else "remote",
         } | ({"remote": machine["remote"]} if machine.get("remote") else {})
         nbformat.write(notebook, whole / "executed.ipynb")
         (whole / "results.json").write_text(json.dumps(list(results.values()), indent=1) + "\n", encoding="utf-8")
@@ -210,6 +210,7 @@ def _execute(
     parameters = dict(parameters)
     environment = {
         subjects.BACKEND: parameters.pop(BACKEND.name, "local"),
+        subjects.DEVICE: parameters.pop(DEVICE.name, "cpu"),
         FOLDER: str(whole),
         FILE: str(progress),
         "FUNCTIONAL_SELF_ROOT": str(paths.root()),

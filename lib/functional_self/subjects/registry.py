@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from functional_self.errors import SubjectError
 from functional_self.paths import digest, sha256
+from functional_self.subjects import adapters
 
 RANDOM = "random:"
 """Prefix of a name that asks for the random-weights twin of what follows; ``@N`` at the end gives it N layers."""
@@ -98,8 +99,6 @@ def resolve(name: str) -> Entry:
     """The entry called ``name``, or a local directory; raises SubjectError naming what is accepted."""
     base, adapter = split(name)
     if adapter:
-        from functional_self.subjects import adapters
-
         entry = resolve(base)
         if isinstance(entry, Mock) or base.startswith(RANDOM):
             raise SubjectError(f"subject '{name}': only a model with trained weights takes an adapter")
@@ -150,11 +149,9 @@ def revision(name: str) -> str:
     entry = resolve(name)
     base, adapter = split(name)
     if adapter:
-        from functional_self.subjects import adapters
-
         home = adapters.locate(adapter)
-        parts = [adapters.CONFIG, adapters.WEIGHTS]
-        known = "sha256:" + digest("".join(sha256(Path(home) / p) for p in parts)) if Path(home).is_absolute() else home
+        files = [adapters.CONFIG, adapters.WEIGHTS]
+        known = "sha256:" + digest("".join(sha256(Path(home) / file) for file in files)) if Path(home).is_absolute() else home
         return f"{revision(base)} adapter {known}"
     layers = f"{member(name)} layers, " if member(name) else ""
     twin = f"random seed 0, {layers}of " if name.startswith(RANDOM) else ""

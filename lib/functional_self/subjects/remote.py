@@ -18,10 +18,10 @@ from nnsight.tracing.backend import Backend
 
 from functional_self.errors import RemoteError
 from functional_self.subjects import forward
-from functional_self.subjects.adapters import attach
 from functional_self.subjects.jobs import SEEN, Job, Jobs
 from functional_self.subjects.model import LanguageSubject, _batches
 from functional_self.subjects.prefix import Group, Tokens
+from functional_self.subjects.shared import attach
 from functional_self.subjects.wire import Wire
 
 REQUEST_TOKENS = 16384
