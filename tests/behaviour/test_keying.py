@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from functional_self import behaviour, materials
-from functional_self.behaviour.specification import adherence, spec_effect
+from functional_self.behaviour.specification import adherence, clash_effect, spec_effect
 from functional_self.subjects import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,6 +55,7 @@ def statistics(tables, flipped: set[str]) -> dict[str, list[float]]:
     wide = long.pivot_table(index=["family", "item"], columns="specification", values="content").to_numpy()
     words = long.pivot_table(index=["family", "item"], columns="paraphrase", values="content")
     keep("effect", spec_effect(wide, words.to_numpy(), words.index.get_level_values(0)))
+    keep("clash", clash_effect(wide[:, 0] - wide[:, 1], words.to_numpy(), words.index.get_level_values(0)))
     keep("adherence", adherence(long, read))
     frame = behaviour.responses(tables["situation"], "self")
     for over in ("context", "persona"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from functional_self.behaviour.specification import adherence, spec_effect
+from functional_self.behaviour.specification import adherence, clash_effect, spec_effect
 from functional_self.materials.schema import Clause, Specification
 
 
@@ -18,8 +18,17 @@ def test_the_effect_is_one_where_only_wording_matters_and_large_where_content_do
     some = spec_effect(3 * rng.normal(size=(60, 5)), wording, families)
     assert some.low > 4
     assert np.isnan(spec_effect(wording, np.zeros((60, 4)), families).value)
+    assert np.isnan(spec_effect(wording[:, :2], wording[:, 2:], families).low), "two specifications give no interval"
     with pytest.raises(ValueError, match="at least two"):
         spec_effect(wording[:, :1], wording, families)
+
+
+def test_a_clash_is_more_than_a_wording_or_is_not():
+    rng = np.random.default_rng(4)
+    families, wordings, base = np.repeat(np.arange(12), 3), rng.normal(size=(36, 10)), rng.normal(size=36)
+    same = clash_effect(rng.normal(size=36) - base, wordings, families)
+    assert same.low < 0 < same.high
+    assert clash_effect(4 * rng.normal(size=36), wordings, families).low > 4
 
 
 def test_keys_do_not_matter():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,3 +78,18 @@ def jackknife(
     error = float(((k - 1) / k * np.sum((left_out - left_out.mean()) ** 2)) ** 0.5)
     half = float(stats.t.ppf((1 + level) / 2, k - 1)) * error
     return Estimate(value, value - half, value + half, error, k - 1, len(rows))
+
+
+def together(value: float, parts: Sequence[Estimate], level: float = 0.95) -> Estimate:
+    """An estimate made uncertain by several things that were sampled apart, from one estimate of it over each of them.
+
+    error^2 = sum_j error_j^2, with error^4 / sum_j (error_j^4 / df_j) degrees of freedom (Satterthwaite). What the parts share is
+    counted in each, so the interval is on the safe side. No interval where a part has none.
+    """
+    squares = np.array([part.error for part in parts]) ** 2
+    total = float(squares.sum())
+    if not total > 0:
+        return Estimate(value, float("nan"), float("nan"), float("nan"), 0, parts[0].n)
+    df = total**2 / float(np.sum(squares**2 / np.array([part.df for part in parts])))
+    half = float(stats.t.ppf((1 + level) / 2, df)) * total**0.5
+    return Estimate(value, value - half, value + half, total**0.5, df, parts[0].n)

@@ -5,13 +5,13 @@ Letters: I items, S specifications, W wordings of one of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from functional_self.behaviour.estimate import Estimate, clustered, jackknife
+from functional_self.behaviour.estimate import Estimate, clustered, jackknife, together
 from functional_self.materials.schema import Specification
 
 
@@ -19,8 +19,9 @@ def spec_effect(y_IS: np.ndarray, y_IW: np.ndarray, clusters: Iterable[Any]) -> 
     """R = E_i[Var_s y_is] / E_i[Var_w y_iw]: energy across specifications over energy across wordings of one.
 
     Variances have S - 1 and W - 1 degrees of freedom, so that R is 1 where a specification matters no more than its wording.
-    The interval is a delete-one-cluster jackknife of log R over item families, for these specifications and wordings;
-    ``error`` is log R's. NaN where nothing varies over the wordings. Raises ValueError for fewer than two of either.
+    A text moves many items at once, so specifications and wordings are sampled like items are: the interval is of log R, over
+    delete-one jackknives of item families, of specifications and of wordings (``estimate.together``). Three of each are needed
+    for one. ``error`` is log R's. NaN where nothing varies over the wordings. Raises ValueError for fewer than two of either.
     """
     if min(y_IS.shape[1], y_IW.shape[1]) < 2:
         raise ValueError(f"{y_IS.shape[1]} specifications and {y_IW.shape[1]} wordings: at least two of each are needed")
@@ -33,9 +34,29 @@ def spec_effect(y_IS: np.ndarray, y_IW: np.ndarray, clusters: Iterable[Any]) -> 
         above, below = rows.mean(axis=0)
         return float(np.log(above / below)) if min(above, below) > 0 else float("nan")
 
-    found = jackknife(energy_I2, clusters, log_ratio)
+    items = jackknife(energy_I2, clusters, log_ratio)
+    found = together(items.value, [items, *(_over_texts(y, lambda energy: float(np.log(energy))) for y in (y_IS, y_IW))])
     value, low, high = (float(np.exp(x)) for x in (found.value, found.low, found.high))
     return Estimate(value, low, high, found.error, found.df, found.n)
+
+
+def clash_effect(change_I: np.ndarray, y_IW: np.ndarray, clusters: Iterable[Any]) -> Estimate:
+    """C = E_i[change_i^2] - 2 E_i[Var_w y_iw]: what one change of the text does beyond another wording, in squared nats.
+
+    Zero where the changed text is one more wording. Jackknives of item families and of wordings as in ``spec_effect``; the
+    interval is for this one change.
+    """
+    items = jackknife(change_I**2 - 2 * y_IW.var(axis=1, ddof=1), clusters, lambda rows: float(rows.mean()))
+    return together(items.value, [items, _over_texts(y_IW, lambda energy: 2 * energy)])
+
+
+def _over_texts(y_IT: np.ndarray, of: Callable[[float], float]) -> Estimate:
+    """A function of the mean variance over texts, jackknifed over the texts."""
+
+    def statistic(y_TI: np.ndarray) -> float:
+        return of(float(y_TI.var(axis=0, ddof=1).mean())) if len(y_TI) > 1 else float("nan")
+
+    return jackknife(y_IT.T, range(y_IT.shape[1]), statistic)
 
 
 def adherence(frame: pd.DataFrame, specifications: Mapping[str, Specification], value: str = "content") -> Estimate:

@@ -24,7 +24,8 @@ class MockSubject:
     and option.
 
     Planted: u = +-(lean + eps)/2 on the trait-positive and negative option, eps ~ N(0, ``noise``) per wording,
-    context and persona; lean = 1.5 towards the right answer of a known question, 0 where the options belong to
+    context and persona, and per specification for ``planted-spec`` and ``planted-wording``;
+    lean = 1.5 towards the right answer of a known question, 0 where the options belong to
     another question or nothing is asked (except ``planted-self``). With theta, f, s standard normal and fixed by their indices:
 
     - ``planted``: lean_i = theta_i sqrt(``variance``).
@@ -96,7 +97,8 @@ class MockSubject:
         """D = log P(plus) - log P(minus) of a planted responder."""
         item_class, _, item = request.item.partition("/")
         asked = request.affirms is not None or request.right is not None
-        noise = float(self._normal("wording", self.member, request.wording)) * self.noise**0.5
+        texts = (request.specification,) if self.behaviour in ("planted-spec", "planted-wording") else ()
+        noise = float(self._normal("wording", self.member, request.wording, *texts)) * self.noise**0.5
         if request.right is not None:
             return 1.5 + noise
         if item_class == "shuffled" or not (asked or self.behaviour == "planted-self"):
