@@ -43,6 +43,7 @@ def test_a_chapter_runs_remotely_as_planned(project, live):
     assert holding(project.parent) == []
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("name", ["01-void", "03-persistence"])
 def test_a_chapter_of_the_book_gives_the_local_numbers(name, live, at_quick, tmp_path, monkeypatch, record_property):
     """Scores within 1e-4 nats, every verdict and gate the same, as much sent as planned, at most 1 KiB back a scored item."""
