@@ -37,7 +37,7 @@ lint: environment ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-acceptance: environment subject debian ## the full repetition counts; writes a dated report into benchmarks/acceptance/
+acceptance: environment subject debian .venv-ndif/.complete ## the full repetition counts; writes a dated report into benchmarks/acceptance/
 	FUNCTIONAL_SELF_ACCEPTANCE=1 $(BIN)/python -m pytest -m acceptance
 
 bench: environment subject .venv/bench/.complete ## benchmarks beside peers; BENCH=scoring runs one family, JSON=FILE keeps the lines
