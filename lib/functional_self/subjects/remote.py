@@ -111,7 +111,7 @@ class RemoteSubject(LanguageSubject):
     def _job(self, kind: str, what: str, work: Any, build: Callable[[], bytes], tokens: int = 0) -> Job:
         """A job whose key is the hash of everything that decides its result."""
         env = self.model._remoteable_get_env()
-        hashed = hashlib.sha256(repr((self.jobs.wire.host, self.model_key, env, kind, code())).encode())
+        hashed = hashlib.sha256(repr((self.jobs.wire.host, self.model_key, self.revision, env, kind, code())).encode())
         buffer = io.BytesIO()
         torch.save(work, buffer)
         hashed.update(buffer.getvalue())
