@@ -205,4 +205,4 @@ def pytest_terminal_summary(terminalreporter):
     folder = REPOSITORY / "benchmarks" / "acceptance"
     folder.mkdir(parents=True, exist_ok=True)
     table = "| test | outcome | seconds | figures |\n|---|---|---|---|\n" + "\n".join(sorted(rows)) + "\n"
-    (folder / f"{now:%Y-%m-%d}.md").write_text(head + table)
+    (folder / f"{now:%Y-%m-%d-%H%M}.md").write_text(head + table)

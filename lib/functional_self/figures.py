@@ -117,11 +117,12 @@ def effect_plot(effects: pd.DataFrame) -> Figure:
                 axes.plot([row["low"], row["high"]], [y, y], color=COLOURS[y % len(COLOURS)], lw=2)
                 axes.plot(row["estimate"], y, "os^Dv"[y % 5], color=COLOURS[y % len(COLOURS)], ms=6)
             axes.axvline(1, color=INK, lw=1, ls="--")
-            axes.set_xscale("log")
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_title(f"{item_class} items (n = {int(rows['n'].max())})", loc="left", fontsize=9)
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel("energy over specifications / energy over wordings (log scale, 95% interval)")
+        axes.set_xlabel("specifications over wordings (log scale, 95% interval)", loc="right")
     return figure
 
 
@@ -145,7 +146,7 @@ def stability_plot(stability: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         above.axvline(0, color=INK, lw=0.8)
         above.set_yticks(range(len(facets)), [f"over {facet}" for facet in facets])
         above.set_ylim(len(facets) - 0.5, -0.5)
-        above.set_xlabel("correlation about zero of profiles (95% interval)")
+        above.set_xlabel("correlation about zero (95% interval)", loc="right")
         below.axhline(0.8, color=INK, lw=0.8, ls="--")
         below.set_xscale("log", base=2)
         below.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
@@ -191,7 +192,7 @@ def family_plot(found: pd.DataFrame) -> Figure:
             axes.set_title(f"{measure} (n = {int(rows['n'].max())} items)", loc="left", fontsize=9)
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel("share (95% interval by item family)")
+        axes.set_xlabel("share (95% interval by item family)", loc="right")
     return figure
 
 
@@ -239,6 +240,6 @@ def bias_plot(biases: pd.DataFrame) -> Figure:
         axes.axvline(0, color=INK, lw=0.8)
         axes.set_yticks(range(len(measures)), measures)
         axes.set_ylim(len(measures) - 0.5, -0.5)
-        axes.set_xlabel("nats (mean over items, 95% interval by item family)")
+        axes.set_xlabel("nats (mean over items, 95% interval by item family)", loc="right")
         figure.legend(loc="outside upper left", ncols=3, fontsize=9)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import random
 import subprocess
@@ -20,6 +21,7 @@ from functional_self.subjects.journal import Journal
 
 ASKED = [Request((("user", "Which is colder, ice or fire?"),), ("Ice.", "Fire."))]
 EVERY = ["refused", "reset", "lost", "dropped", "truncated", "401", "403", "429", "500", "503", "slow", "restarted", "killed"]
+TURNS = range(5) if "FUNCTIONAL_SELF_ACCEPTANCE" in os.environ else []
 SEVERAL = [
     Request((("user", f"Which is colder, {thing} or fire?"),), (f"The {thing}.", "The fire."))
     for thing in ("ice", "snow", "rain", "wind")
@@ -151,9 +153,9 @@ def test_an_api_restarted_before_the_result_is_collected_costs_nothing(live, ans
 
 
 @pytest.mark.acceptance
-@pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="repeated at random moments: make acceptance")
-@pytest.mark.parametrize("turn", range(5))
-@pytest.mark.parametrize("fault", EVERY)
+@pytest.mark.parametrize(
+    ("fault", "turn"), itertools.product(EVERY, range(5)) if "FUNCTIONAL_SELF_ACCEPTANCE" in os.environ else []
+)
 def test_a_fault_at_a_random_moment_loses_nothing(live, smollm2, monkeypatch, record_property, fault, turn):
     """Four jobs, one fault: each attempt ends in the result or in one line, and no job of a known id is sent again."""
     dice = random.Random(f"{fault} {turn}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from functional_self import subjects
-from functional_self.activations import harvest
+from functional_self.activations import harvest, patch
 from functional_self.errors import SubjectError
 
 TALK = [("system", "Be brief."), ("user", "Which is colder, ice or fire?"), ("assistant", "Ice.")]
@@ -37,3 +39,12 @@ def test_remote_rows_are_the_local_ones_and_cost_little_more(live, smollm2):
     assert there.tokens.equals(here.tokens)
     back = sum(e.down for e in [*live.api.exchanges, *live.store.exchanges] if "/response" in e.path or ".pt" in e.path)
     assert back < 1.3 * here.rows_ND.nbytes
+
+
+def test_remote_patching_is_the_local_one(live, smollm2):
+    texts = [TALK, "Ice is cold, and fire is not."]
+    store = harvest(smollm2, texts, 12)
+    gone = dataclasses.replace(store, rows_ND=store.rows_ND * 0.5)
+    there, here = patch(subjects.load("smollm2", backend="remote"), texts, gone), patch(smollm2, texts, gone)
+    for column in ("kl", "loss_own", "loss_patched"):
+        assert np.allclose(there[column], here[column], atol=1e-4, equal_nan=True) and here[column].max() > 0.1

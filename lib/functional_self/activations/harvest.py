@@ -52,7 +52,7 @@ def harvest(
         roles: whose words.
         template: whether to keep tokens that are nobody's words.
     """
-    model: LanguageSubject = getattr(subject, "model", subject) if not isinstance(subject, LanguageSubject) else subject
+    model = bare(subject)
     described = [_describe(model, i, text) for i, text in enumerate(texts)]
     for table in described:
         table["keep"] = ~table["template"] & (table["role"].isin(roles) if roles is not None else True)
@@ -72,6 +72,11 @@ def harvest(
     tokens["outlier"] = norms > OUTLIER * np.median(norms) if len(norms) else False
     back = tokens.sort_values(["text", "position"], kind="stable").index.to_numpy()
     return Store(rows_ND[back], tokens.loc[back].reset_index(drop=True), layer, model.name, model.revision)
+
+
+def bare(subject: Any) -> LanguageSubject:
+    """The language model itself, of a subject whose answers are kept or not."""
+    return subject if isinstance(subject, LanguageSubject) else subject.model
 
 
 def _describe(subject: LanguageSubject, index: int, text: str | Sequence[Message]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from functional_self.subjects import forward
 from functional_self.subjects.base import Progress, Request
 from functional_self.subjects.jobs import SEEN
 from functional_self.subjects.mock import MockSubject
@@ -67,7 +68,8 @@ class PlannedSubject(RemoteSubject):
         for part in continuing(batches):
             new = sum(len(ids) for _, (ids, _) in part) * how["max_new_tokens"]
             tokens = sum(ids.numel() for _, (ids, _) in part) + new
-            self._count(jobs=1, tokens=tokens, up=len(self._continuing(part, seed, how)()), down=REPLIES + PER_TOKEN * new)
+            up = len(self._block(forward.continuations, part, seed, how)())
+            self._count(jobs=1, tokens=tokens, up=up, down=REPLIES + PER_TOKEN * new)
             for _, (ids, _) in part:
                 yield torch.zeros(len(ids), how["max_new_tokens"], dtype=torch.long)
 

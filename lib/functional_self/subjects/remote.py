@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -65,14 +66,9 @@ class RemoteSubject(LanguageSubject):
         self, batches: Sequence[tuple[torch.Tensor, torch.Tensor]], seed: int, how: dict[str, Any]
     ) -> Iterator[torch.Tensor]:
         parts = list(continuing(batches))
-        jobs = [
-            self._job(
-                "texts", f"{sum(len(ids) for _, (ids, _) in part)} prompts", (part, seed, how), self._continuing(part, seed, how)
-            )
-            for part in parts
-        ]
-        for found in self.jobs.results(jobs):
-            yield from found["texts"]
+        yield from self.collect(
+            "texts", f"{sum(len(ids) for ids, _ in batches)} prompts", forward.continuations, parts, seed, how
+        )
 
     def _rows(self, batches: Sequence[tuple[torch.Tensor, ...]], layer: int) -> Iterator[torch.Tensor]:
         parts: list[list[tuple[torch.Tensor, ...]]] = [[]]
@@ -80,15 +76,25 @@ class RemoteSubject(LanguageSubject):
             if parts[-1] and sum(ids.numel() for ids, *_ in [*parts[-1], batch]) > REQUEST_TOKENS // 4:  # rows are large
                 parts.append([])
             parts[-1].append(batch)
-        jobs = [self._job("rows", f"layer {layer}", (part, layer), self._reading(part, layer)) for part in parts if part]
-        for found in self.jobs.results(jobs):
-            yield from found["read"]
+        yield from self.collect("rows", f"layer {layer}", forward.rows, [part for part in parts if part], layer)
 
-    def _reading(self, part: Sequence[Any], layer: int) -> Callable[[], bytes]:
+    def collect(
+        self, kind: str, what: str, function: Callable[..., Iterator[Any]], parts: Sequence[Any], *rest: Any
+    ) -> Iterator[Any]:
+        """All that ``function(model, part, *rest)`` yields for each part in turn, a job a part, in order.
+
+        The function is shipped by its source and may use nothing of this library; its module is registered with cloudpickle.
+        """
+        source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+        jobs = [self._job(kind, what, (part, rest, source), self._block(function, part, *rest)) for part in parts]
+        for found in self.jobs.results(jobs):
+            yield from found["found"]
+
+    def _block(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> Callable[[], bytes]:
         def build() -> bytes:
-            model, rows, capture = self.model, forward.rows, Capture()
+            model, capture = self.model, Capture()
             with model.session(backend=capture):
-                read = save(list(rows(model, part, layer)))  # noqa: F841
+                found = save(list(function(model, *arguments)))  # noqa: F841
             return capture.blob
 
         return build
@@ -102,19 +108,10 @@ class RemoteSubject(LanguageSubject):
 
         return build
 
-    def _continuing(self, part: Sequence[Any], seed: int, how: dict[str, Any]) -> Callable[[], bytes]:
-        def build() -> bytes:
-            model, continuations, capture = self.model, forward.continuations, Capture()
-            with model.session(backend=capture):
-                texts = save(list(continuations(model, part, seed, how)))  # noqa: F841
-            return capture.blob
-
-        return build
-
     def _job(self, kind: str, what: str, work: Any, build: Callable[[], bytes], tokens: int = 0) -> Job:
         """A job whose key is the hash of everything that decides its result."""
         env = self.model._remoteable_get_env()
-        hashed = hashlib.sha256(repr((self.jobs.wire.host, self.model_key, env, kind, code())).encode())
+        hashed = hashlib.sha256(repr((self.jobs.wire.host, self.model_key, self.revision, env, kind, code())).encode())
         buffer = io.BytesIO()
         torch.save(work, buffer)
         hashed.update(buffer.getvalue())
