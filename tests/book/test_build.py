@@ -94,6 +94,6 @@ def test_jupyter_book_alone_works_and_stops_at_a_failing_cell(project):
 @pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="executes the real chapters: make acceptance")
 def test_jupyter_book_alone_builds_the_real_book(tmp_path):
     copy = tmp_path / "book"
-    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".venv", "_build", ".git", ".*_cache"))
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".venv*", "_build", ".git", ".*_cache"))
     done = jupyter_book(copy)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
