@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from functional_self import materials, paths
-from live import live, server
+from functional_self import materials
+from live import live, server, without_answers
 
 __all__ = ["live", "server"]  # fixtures: a live NDIF server, see tests/ndif/
 
@@ -152,9 +152,7 @@ def ran(name: str, folder: Path, *arguments: str, **environment: str) -> Ran:
 def at_quick(tmp_path_factory) -> Callable[[str], Ran]:
     """A chapter of the book on the real subject, run once a session; the first one finds no score kept."""
     folder = tmp_path_factory.mktemp("quick")
-    kept = folder / "cache"
-    kept.mkdir()
-    (kept / "subjects").symlink_to(paths.cache() / "subjects")
+    kept = without_answers(folder / "cache")
     return functools.cache(lambda name: ran(name, folder / "runs", FUNCTIONAL_SELF_CACHE=str(kept)))
 
 

@@ -24,15 +24,19 @@ def server():
         running.stop()
 
 
+def without_answers(cache: Path) -> Path:
+    """A new cache folder that holds the subjects of the user's and no answers."""
+    cache.mkdir()
+    (cache / "subjects").symlink_to(paths.cache() / "subjects")
+    return cache
+
+
 @pytest.fixture
 def live(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server with nothing counted and no fault set; the cache holds the subject and no answers."""
     from functional_self.subjects import jobs, remote, wire
 
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    (cache / "subjects").symlink_to(paths.cache() / "subjects")
-    monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(cache))
+    monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(without_answers(tmp_path / "cache")))
     monkeypatch.setenv("NDIF_HOST", server.api.url)
     monkeypatch.setenv("NDIF_API_KEY", KEY)
     monkeypatch.setattr(wire, "PATIENCE", 120.0)

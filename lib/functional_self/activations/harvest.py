@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from functional_self.progress import track
 from functional_self.subjects.base import Message
@@ -104,19 +105,25 @@ def _spans(whole: str, messages: Sequence[Message]) -> Iterator[tuple[str, int, 
 
 
 def _batches(described: Sequence[pd.DataFrame]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Ids, mask and which tokens to keep, padded on the right, B x L each, of texts in order of length."""
+    """Ids, mask and which tokens to keep, B x L each, of texts in order of length."""
+    for part in batched([len(table) for table in described]):
+        tables = described[part]
+        ids_BL = padded([table["token"].tolist() for table in tables], torch.long)
+        mask_BL = padded([[1] * len(table) for table in tables], torch.long)
+        yield ids_BL, mask_BL, padded([table["keep"].tolist() for table in tables], torch.bool)
+
+
+def batched(lengths: Sequence[int]) -> Iterator[slice]:
+    """Texts in order of length in batches of about ``BATCH_TOKENS``, padding counted."""
     start = 0
-    while start < len(described):
+    while start < len(lengths):
         end = start + 1
-        while end < len(described) and len(described[end]) * (end + 1 - start) <= BATCH_TOKENS:
+        while end < len(lengths) and lengths[end] * (end + 1 - start) <= BATCH_TOKENS:
             end += 1
-        part = described[start:end]
-        ids_BL, mask_BL, keep_BL = (
-            torch.zeros(len(part), len(part[-1]), dtype=kind) for kind in (torch.long, torch.long, torch.bool)
-        )
-        for b, table in enumerate(part):
-            ids_BL[b, : len(table)] = torch.tensor(table["token"].to_numpy())
-            mask_BL[b, : len(table)] = 1
-            keep_BL[b, : len(table)] = torch.tensor(table["keep"].to_numpy(bool))
-        yield ids_BL, mask_BL, keep_BL
+        yield slice(start, end)
         start = end
+
+
+def padded(texts: Sequence[Sequence[int]], kind: torch.dtype) -> torch.Tensor:
+    """B x L, padded with zeros on the right."""
+    return pad_sequence([torch.tensor(text, dtype=kind) for text in texts], batch_first=True)

@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 
 from functional_self.activations import downstream
-from functional_self.activations.harvest import Store, bare
+from functional_self.activations.harvest import Store, bare, batched, padded
 from functional_self.errors import SubjectError
 from functional_self.progress import track
 from functional_self.subjects.base import Message
-from functional_self.subjects.model import BATCH_TOKENS, LanguageSubject
+from functional_self.subjects.model import LanguageSubject
 
 cloudpickle.register_pickle_by_value(downstream)
 
@@ -68,17 +68,14 @@ def _ids(model: LanguageSubject, text: str | Sequence[Message]) -> list[int]:
 
 
 def _batches(ids: Sequence[list[int]], store: Store) -> Iterator[tuple[tuple[torch.Tensor, ...], np.ndarray]]:
-    """Ids, mask, places and rows of texts in order of length, padded on the right, and which of the store's rows they are."""
+    """Ids, mask, places and rows of texts in order of length, and which of the store's rows they are."""
     text_N, position_N = (store.tokens[column].to_numpy(int) for column in ("text", "position"))
-    waiting = sorted(set(text_N.tolist()), key=lambda text: len(ids[text]))
-    while waiting:
-        size = next(n for n in range(len(waiting), 0, -1) if n == 1 or n * len(ids[waiting[n - 1]]) <= BATCH_TOKENS)
-        batch, waiting = waiting[:size], waiting[size:]
-        ids_BL, mask_BL = (torch.zeros(size, len(ids[batch[-1]]), dtype=torch.long) for _ in range(2))
-        for b, text in enumerate(batch):
-            ids_BL[b, : len(ids[text])] = torch.tensor(ids[text])
-            mask_BL[b, : len(ids[text])] = 1
-        rows = [np.flatnonzero(text_N == text) for text in batch]
+    order = sorted(set(text_N.tolist()), key=lambda text: len(ids[text]))
+    for part in batched([len(ids[text]) for text in order]):
+        texts = order[part]
+        ids_BL = padded([ids[text] for text in texts], torch.long)
+        mask_BL = padded([[1] * len(ids[text]) for text in texts], torch.long)
+        rows = [np.flatnonzero(text_N == text) for text in texts]
         at = np.concatenate(rows)
-        place_N2 = np.stack([np.repeat(np.arange(size), list(map(len, rows))), position_N[at]], axis=1)
+        place_N2 = np.stack([np.repeat(np.arange(len(texts)), list(map(len, rows))), position_N[at]], axis=1)
         yield (ids_BL, mask_BL, torch.from_numpy(place_N2), torch.from_numpy(store.rows_ND[at])), at
