@@ -233,6 +233,7 @@ def _execute(
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(paths.root()),
+                shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
             )
         except PapermillExecutionError as error:
             trace = re.sub(r"\x1b\[[0-9;]*m", "", error.evalue)
