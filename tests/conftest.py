@@ -173,6 +173,13 @@ def bank():
     return [*items, *shuffled(items), *materials.items("known")]
 
 
+def pytest_collection_modifyitems(items):
+    """Two workers (``make test``): the live server and the chapters it is compared with on one, the rest file by file."""
+    for item in items:
+        together = {"live", "server", "at_quick"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("live" if together else item.nodeid.partition("::")[0]))
+
+
 def leftovers(folder: Path) -> list[str]:
     """Scratch folders and files that a command should not have left."""
     return [str(p.relative_to(folder)) for p in folder.rglob(".*") if p.name != ".gitignore"] if folder.exists() else []

@@ -174,25 +174,29 @@ def drift_plot(rates: pd.DataFrame) -> Figure:
     return figure
 
 
-def family_plot(found: pd.DataFrame) -> Figure:
-    """Measures of planted families with 95% intervals, one panel each; columns family, measure, estimate, low, high, n."""
-    measures, names = (list(dict.fromkeys(found[column])) for column in ("measure", "family"))
+def forest_plot(found: pd.DataFrame, label: str, lines: Sequence[float] = (0.0,)) -> Figure:
+    """Estimates with 95% intervals, a panel per ``panel`` and a line per ``row``; dashed lines at all ``lines`` but zero.
+
+    Columns panel, row, estimate, low, high, n; ``label`` names the axis and its units.
+    """
+    panels, names = (list(dict.fromkeys(found[column])) for column in ("panel", "row"))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 1.5 * len(measures) + 0.4))
-        for axes, measure in zip(np.atleast_1d(figure.subplots(len(measures), 1, sharex=True)), measures, strict=True):
-            rows = found[found["measure"] == measure].set_index("family").reindex(names)
+        figure = Figure(figsize=(5.2, len(panels) * (0.6 + 0.24 * len(names)) + 0.4))
+        for axes, panel in zip(np.atleast_1d(figure.subplots(len(panels), 1, sharex=True)), panels, strict=True):
+            rows = found[found["panel"] == panel].set_index("row").reindex(names)
             for y, (_, row) in enumerate(rows.iterrows()):
                 if not np.isfinite(row["estimate"]):
                     axes.text(0, y, " undefined", va="center", fontsize=8)
                     continue
-                axes.plot([row["low"], row["high"]], [y, y], color=COLOURS[y], lw=2)
-                axes.plot(row["estimate"], y, "os^"[y % 3], color=COLOURS[y])
-            axes.axvline(0, color=INK, lw=0.8)
-            axes.axvline(1, color=INK, lw=0.8, ls="--")
-            axes.set_title(f"{measure} (n = {int(rows['n'].max())} items)", loc="left", fontsize=9)
+                colour = COLOURS[y % len(COLOURS)]
+                axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=2)
+                axes.plot(row["estimate"], y, "os^Dv"[y % 5], color=colour)
+            for x in lines:
+                axes.axvline(x, color=INK, lw=0.8, ls="--" if x else "-")
+            axes.set_title(f"{panel} (n = {int(rows['n'].max())} items)", loc="left", fontsize=9)
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel("share (95% interval by item family)", loc="right")
+        axes.set_xlabel(label, loc="right")
     return figure
 
 
@@ -242,4 +246,19 @@ def bias_plot(biases: pd.DataFrame) -> Figure:
         axes.set_ylim(len(measures) - 0.5, -0.5)
         axes.set_xlabel("nats (mean over items, 95% interval by item family)", loc="right")
         figure.legend(loc="outside upper left", ncols=3, fontsize=9)
+    return figure
+
+
+def loss_plot(losses: Sequence[float], title: str) -> Figure:
+    """A training's loss, nats per answer token: every step, and the mean over a twentieth of them."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 2.6))
+        axes = figure.subplots()
+        steps, near = np.arange(1, len(losses) + 1), max(1, len(losses) // 20)
+        axes.plot(steps, losses, color=COLOURS[0], lw=0.6, alpha=0.5)
+        axes.plot(steps, pd.Series(losses).rolling(near, min_periods=1).mean(), color=COLOURS[0], lw=2)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step")
+        axes.set_ylabel("nats per answer token")
+        axes.set_title(title, loc="left", fontsize=9)
     return figure

@@ -74,9 +74,11 @@ def test_what_cannot_work_is_said_before_anything_is_sent(live, monkeypatch, cha
 
 
 def test_adapters_are_swapped_on_the_server(live, smollm2, tmp_path):
-    """Two adapters and the bare base in turn, equal to the local ones; the server loads its base once."""
+    """Two adapters, the bare base, and another adapter in the place of the first: equal to the local ones."""
     folders = [plant(tmp_path / str(seed), seed) for seed in range(2)]
-    for adapter in (None, str(folders[0]), str(folders[1]), None):
+    for place, adapter in enumerate((None, str(folders[0]), str(folders[1]), None, str(folders[0]))):
+        if place == 4:
+            plant(folders[0], 5)
         there = subjects.load("smollm2", backend="remote", adapter=adapter, store=False)
         here = subjects.load("smollm2", adapter=adapter, store=False)
         assert np.abs(np.array(there.option_logprobs(ASKED)) - here.option_logprobs(ASKED)).max() < 1e-4

@@ -94,12 +94,27 @@ def test_an_organism_is_found_by_its_name(planted, tmp_path, monkeypatch):
     assert adapters.locate("planted-s0") == str(planted[0].resolve())
 
 
+def test_an_adapter_trained_anew_in_the_same_place_is_read_anew(tmp_path):
+    folder = plant(tmp_path / "one", 0)
+    before = subjects.load("smollm2", adapter=str(folder), store=False)
+    first = before.option_logprobs(ASKED)
+    plant(folder, 1)
+    assert subjects.load("smollm2", adapter=str(folder), store=False).option_logprobs(ASKED) != first
+    assert before.option_logprobs(ASKED) == first
+
+
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path, planted):
     other = plant(tmp_path / "other", 0, base_model_name_or_path="google/gemma-3-270m")
     wide = plant(tmp_path / "wide", 0, target_modules=["nowhere"])
     pickled = plant(tmp_path / "pickled", 0)
     (pickled / adapters.WEIGHTS).rename(pickled / "adapter_model.bin")
+    cut = plant(tmp_path / "cut", 0)
+    (cut / adapters.WEIGHTS).write_bytes((cut / adapters.WEIGHTS).read_bytes()[:-100])
+    renamed = plant(tmp_path / "renamed", 0)
+    (renamed / adapters.WEIGHTS).write_bytes((planted[0] / adapters.CONFIG).read_bytes())
     for name, word in (
+        (f"smollm2+{cut}", "truncated"),
+        (f"smollm2+{renamed}", "no safetensors"),
         (f"smollm2+{other}", "gemma-3-270m"),
         (f"smollm2+{wide}", "does not fit"),
         (f"smollm2+{pickled}", "pickled"),

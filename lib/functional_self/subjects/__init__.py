@@ -59,6 +59,7 @@ def load(
     adapter: str | None = None,
     device: Literal["cpu", "cuda", "mps"] | None = None,
     store: bool = True,
+    template: str | None = None,
 ) -> Subject:
     """Load a subject by its registry name, by ``random:NAME`` or ``random:NAME@LAYERS`` (random weights, seed 0, the shape
     of NAME, all its layers or the first few) or by path.
@@ -71,6 +72,9 @@ def load(
 
     ``NAME+ADAPTER``, or ``adapter``, is the subject with a LoRA adapter: an organism's name, a directory, or ``OWNER/NAME`` on
     the hub. Subjects of one base share its weights in memory, and the adapter is swapped in place.
+
+    ``template="none"`` asks in plain text in place of the subject's chat template, a blank line between turns;
+    ``"ASKER/ANSWERER"`` does so under other names than User and Assistant.
 
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
     """
@@ -87,16 +91,21 @@ def load(
     title = f"random-weights twin of {entry.title}" if name.startswith(RANDOM) else entry.title
     title += f", adapter {adapter}" if adapter else ""
     if place != "local" and not name.startswith(RANDOM):
-        return _remote(name, entry, title, store, place)
+        return _remote(name, entry, title, store, place, template)
     moving = isinstance(entry, Hub) and not re.fullmatch(r"[0-9a-f]{40}", entry.revision)  # a branch can change under its name
     moving = moving or (bool(adapter) and not Path(adapters.locate(str(adapter))).is_absolute())
     if store and not moving:
         known = revision(name) + ("" if where == "cpu" else f" on {where}")
-        return StoredSubject(name, title, known, lambda: _language(name, entry, title, where))
-    return _language(name, entry, title, where)
+        return StoredSubject(name, title, known + _asked(template), lambda: _language(name, entry, title, where, template))
+    return _language(name, entry, title, where, template)
 
 
-def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, backend: str) -> Subject:
+def _asked(template: str | None) -> str:
+    """What a revision says of a template that is not the subject's own: its answers are others."""
+    return f" as {template}" if template else ""
+
+
+def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, backend: str, template: str | None) -> Subject:
     """A subject on the NDIF host that ``NDIF_HOST`` or nnsight's own settings name."""
     from functional_self.subjects import remote
     from functional_self.subjects.wire import Wire
@@ -104,16 +113,15 @@ def _remote(name: str, entry: Wheel | Hub | Directory, title: str, store: bool, 
     where = directory(name, entry)
     where = where if isinstance(entry, Hub) else str(Path(where).resolve())
     pinned = entry.revision if isinstance(entry, Hub) and entry.revision != "main" else None
-    known, template = identity(name, "remote"), _template(entry)
-
+    known, form = identity(name, "remote") + _asked(template), template or _template(entry)
     adapter = split(name)[1]
     put = adapters.remote(name, adapters.locate(adapter), Wire().host) if adapter else None
 
     def load() -> Subject:
-        return remote.load(name, title, where, pinned, known, template, put)
+        return remote.load(name, title, where, pinned, known, form, put)
 
     if backend == "plan":
-        return remote.plan(name, title, where, pinned, known, template, put)
+        return remote.plan(name, title, where, pinned, known, form, put)
     return StoredSubject(name, title, known, load) if store else load()
 
 
@@ -131,14 +139,14 @@ def identity(name: str, backend: str) -> str:
     return f"{revision(name)} remote {Wire().host}"
 
 
-def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str) -> LanguageSubject:
+def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str, template: str | None) -> LanguageSubject:
     """A language model whose weights are here, with its adapter if it has one."""
     from functional_self.subjects.shared import SharedSubject, attach
 
     base, adapter = split(name)
     put = adapters.local(adapters.locate(adapter)) if adapter else None
     model = _weights(base, revision(base), directory(base, entry), device)
-    subject = SharedSubject(model, put, name, title, revision(name), device, _template(entry))
+    subject = SharedSubject(model, put, name, title, revision(name), device, template or _template(entry))
     attach(model, put, name)  # one that does not fit is refused now
     return subject
 

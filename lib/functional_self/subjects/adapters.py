@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from safetensors import SafetensorError, safe_open
 
 from functional_self import paths
 from functional_self.errors import SubjectError
@@ -35,9 +39,9 @@ def locate(adapter: str) -> str:
 
 
 def local(adapter: str) -> str:
-    """The directory of a located adapter; one on the hub is fetched, its configuration and safetensors and nothing else."""
+    """A directory with a located adapter; of one on the hub its configuration and safetensors are fetched and nothing else."""
     if Path(adapter).is_absolute():
-        return adapter
+        return frozen(Path(adapter))
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -52,13 +56,20 @@ def local(adapter: str) -> str:
 
 
 def check(name: str, adapter: str, bases: set[str]) -> None:
-    """Raise SubjectError where an adapter here says that it was trained on another base than one of these names."""
+    """Raise SubjectError where an adapter's weights here are not whole, or it says that it was trained on another base."""
     if not Path(adapter).is_absolute():
         return  # its configuration is read with it
     try:
         config = json.loads((Path(adapter) / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SubjectError(f"subject '{name}': {adapter}/{CONFIG} cannot be read: {error}") from error
+    try:
+        with safe_open(Path(adapter) / WEIGHTS, framework="numpy") as file:
+            whole = bool(list(file.keys()))
+    except (OSError, SafetensorError):
+        whole = False
+    if not whole:
+        raise SubjectError(f"subject '{name}': {adapter}/{WEIGHTS} is truncated or no safetensors file; fetch or train it again")
     trained = str(config.get("base_model_name_or_path") or "")
     if trained and _short(trained) not in {_short(base) for base in bases}:
         raise SubjectError(f"subject '{name}': the adapter was trained on {trained}; name that base before the '+'")
@@ -66,12 +77,32 @@ def check(name: str, adapter: str, bases: set[str]) -> None:
 
 def remote(name: str, adapter: str, host: str) -> str:
     """What an NDIF host calls an adapter: a path where the host is this machine, else a repository on the hub."""
-    if Path(adapter).is_absolute() and urlsplit(host).hostname not in LOOPBACK:
+    if not Path(adapter).is_absolute():
+        return adapter
+    if urlsplit(host).hostname not in LOOPBACK:
         raise SubjectError(
             f"subject '{name}': {host} cannot read the adapter in {adapter}; "
             "'functional-self push ADAPTER --to OWNER/NAME' puts it on the hub, then name OWNER/NAME after the '+'"
         )
-    return adapter
+    return frozen(Path(adapter))
+
+
+def frozen(home: Path) -> str:
+    """A copy of an adapter named after its content: whoever keeps what it has loaded by its path never keeps an old one."""
+    copy = paths.cache() / "adapters" / digest(home)
+    if not copy.is_dir():
+        with paths.staging(copy.parent) as scratch:
+            (scratch / "whole").mkdir()
+            for file in (CONFIG, WEIGHTS):
+                shutil.copyfile(home / file, scratch / "whole" / file)
+            with contextlib.suppress(OSError):  # another process may have been faster
+                (scratch / "whole").rename(copy)
+    return str(copy)
+
+
+def digest(home: Path) -> str:
+    """What identifies an adapter's two files."""
+    return paths.digest("".join(paths.sha256(home / file) for file in (CONFIG, WEIGHTS)))
 
 
 def push(adapter: str, repository: str, private: bool = False) -> str:

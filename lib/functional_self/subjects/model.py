@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ BATCH_TOKENS = 512
 """Tokens per forward pass; on a CPU more is slower, by padding and by memory."""
 GENERATE_BATCH = 32
 """Prompts continued together: a step reads all weights once, however many prompts there are."""
+Found = TypeVar("Found")
 
 
 class LanguageSubject:
@@ -32,11 +34,15 @@ class LanguageSubject:
     def render(self, messages: Sequence[Message], opened: bool = True) -> str:
         """The prompt text: the subject's own chat template with the assistant's turn ``opened``.
 
-        A subject without a chat template reads the turns as plain text, a blank line between them.
+        A subject without a chat template, or told so, reads the turns as plain text, a blank line between them; ``template``
+        ``ASKER/ANSWERER`` names who speaks there.
         """
         turns = [{"role": role, "content": content} for role, content in messages]
-        if self.template == "none" or self.model.tokenizer.chat_template is None:
-            return "".join(f"{role.title()}: {content}\n\n" for role, content in messages) + ("Assistant: " if opened else "")
+        asker, named, answerer = self.template.partition("/")
+        if named or self.template == "none" or self.model.tokenizer.chat_template is None:
+            who = {"user": asker, "assistant": answerer} if named else {"assistant": "Assistant"}
+            said = "".join(f"{who.get(role, role.title())}: {content}\n\n" for role, content in messages)
+            return said + (f"{who['assistant']}: " if opened else "")
         how = {"enable_thinking": False} if self.template == "no-thinking" else {}
         return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened, **how)
 
@@ -55,7 +61,7 @@ class LanguageSubject:
         waiting = np.bincount([p for place in places for p in set(place)], minlength=len(unique))
         scores = np.zeros(len(unique))
         credit = 0.0
-        for done, values in self._scores(groups, targets):
+        for done, values in collected(self._scores(groups, targets)):
             scores[done] = values
             credit += float(waiting[done].sum()) / max(waiting.sum(), 1) * len(requests)
             if progress and credit >= 1:
@@ -92,7 +98,7 @@ class LanguageSubject:
             for batch in batches
         ]
         inputs = [(each["input_ids"], each["attention_mask"]) for each in encoded]
-        for batch, (ids_BL, _), more_BM in zip(batches, inputs, self._continue(inputs, seed, how), strict=True):
+        for batch, (ids_BL, _), more_BM in zip(batches, inputs, collected(self._continue(inputs, seed, how)), strict=True):
             self.tokens_read += ids_BL.numel() + more_BM.numel()
             for i, text in zip(batch, tokenizer.batch_decode(more_BM, skip_special_tokens=True), strict=True):
                 answers[i] = text.strip()
@@ -106,7 +112,7 @@ class LanguageSubject:
         if not 0 <= layer < blocks:
             raise SubjectError(f"subject '{self.name}': layer {layer} is not there; it has layers 0 to {blocks - 1}")
         self.tokens_read += sum(ids_BL.numel() for ids_BL, *_ in batches)
-        yield from self._rows(batches, layer)
+        yield from collected(self._rows(batches, layer))
 
     def _rows(self, batches: Sequence[tuple[torch.Tensor, ...]], layer: int) -> Iterator[torch.Tensor]:
         yield from forward.rows(self.model, batches, layer)
@@ -136,6 +142,14 @@ class LanguageSubject:
     ) -> Iterator[torch.Tensor]:
         """Token ids that follow each batch of left-padded prompts."""
         yield from forward.continuations(self.model, list(enumerate(batches)), seed, how)
+
+
+def collected(found: Iterable[Found], every: int = 8) -> Iterator[Found]:
+    """What is found, as it comes; every few, Python's collector is called: a trace is a cycle that keeps its tensors."""
+    for number, each in enumerate(found, 1):
+        yield each
+        if number % every == 0:
+            gc.collect()
 
 
 def _batches(group: Group, targets: Sequence[Tokens]) -> Iterator[tuple[list[int], forward.Batch]]:

@@ -150,8 +150,7 @@ def revision(name: str) -> str:
     base, adapter = split(name)
     if adapter:
         home = adapters.locate(adapter)
-        files = [adapters.CONFIG, adapters.WEIGHTS]
-        known = "sha256:" + digest("".join(sha256(Path(home) / file) for file in files)) if Path(home).is_absolute() else home
+        known = f"sha256:{adapters.digest(Path(home))}" if Path(home).is_absolute() else home
         return f"{revision(base)} adapter {known}"
     layers = f"{member(name)} layers, " if member(name) else ""
     twin = f"random seed 0, {layers}of " if name.startswith(RANDOM) else ""
