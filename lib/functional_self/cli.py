@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from functional_self import __version__, paths
+from functional_self import __version__, organisms_cli, paths
 from functional_self.errors import FunctionalSelfError, ParameterError, one_line
+from functional_self.terminal import Json, listing, out, say
 
 app = typer.Typer(
     name="functional-self",
@@ -29,8 +28,7 @@ app = typer.Typer(
 )
 bank = typer.Typer(help="Check the materials, or import other people's items.", no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(bank, name="materials")
-out = Console(soft_wrap=True)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
+app.add_typer(organisms_cli.app, name="organisms")
 ChapterName = Annotated[str, typer.Argument(help="A chapter's name, as in chapters/NAME.md, for example 01-void.")]
 
 
@@ -59,7 +57,7 @@ def doctor(
         from functional_self.subjects import report
 
         checked = [{"check": c, "good": g, "found": f, "fix": "" if g else x} for c, g, f, x in report.checks(subject)]
-        _list(checked, as_json, "The NDIF server")
+        listing(checked, as_json, "The NDIF server")
         if not all(row["good"] for row in checked if row["check"] in ("NDIF host", "NDIF versions", "NDIF subject")):
             raise typer.Exit(1)
         return
@@ -87,7 +85,7 @@ def doctor(
         ("runs folder", _writable(paths.runs()), str(paths.runs()), "set FUNCTIONAL_SELF_RUNS to a folder you can write"),
     ]
     found = [{"check": c, "good": g, "found": f, "fix": "" if g else x} for c, g, f, x in rows]
-    _list(found, as_json, "This machine")
+    listing(found, as_json, "This machine")
     if not all(row["good"] for row in found if row["check"] in ("python", "packages", "cache folder", "runs folder")):
         raise typer.Exit(1)
 
@@ -118,7 +116,7 @@ def subjects(
         }
         for name, e in registry.entries().items()
     ]
-    _list(rows, as_json, "Subjects")
+    listing(rows, as_json, "Subjects")
 
 
 @app.command()
@@ -191,7 +189,7 @@ def import_items(
     importing.write(items, folder / "items.yml")
     found: dict[str, Any] = {"items": len(items), "folder": str(folder)}
     if subject == "none":
-        _say(found, as_json, f"{len(items)} items in {folder / 'items.yml'}")
+        say(found, as_json, f"{len(items)} items in {folder / 'items.yml'}")
         return
     who = asked.load(subject)
     table = behaviour.score(who, [*items, *behaviour.shuffled(items, seed, 2), *materials.items("known")])
@@ -213,7 +211,7 @@ def import_items(
     rows = [
         {"gate": f"{g.name} {g.title}", **{k: f"{getattr(g, k):.3g}" for k in shown}, "n": g.n, "passed": g.passed} for g in gates
     ]
-    _list(rows, False, f"Gates of {subject} on {len(items)} imported items")
+    listing(rows, False, f"Gates of {subject} on {len(items)} imported items")
     verdict = f"not measurable: {', '.join(failed)} failed" if failed else "the gates let the answers through"
     print(f"{verdict}; items.yml, scores.csv, gates.json, gates.svg and contents.svg are in {folder}")
 
@@ -261,7 +259,7 @@ def run(
         results = grids.run(grids.read(grid))
         target = paths.runs() / f"grid-{grid.stem}.csv"
         paths.write_text(target, results.to_csv(index=False))
-        _say(
+        say(
             {"table": str(target), "runs": sorted(set(results["run"]))},
             as_json,
             f"{results['run'].nunique()} runs; their results are in {paths.shown(target)}",
@@ -277,7 +275,7 @@ def run(
             raise ParameterError(f"--analyse-only: chapter '{loaded.name}' has no published run")
         differences = execute.analyse(loaded, source)
         found = {"run": source.name, "results": len(source.results), "differences": differences}
-        _say(
+        say(
             found,
             as_json,
             f"{len(source.results)} results of {source.name} redone from its score tables: "
@@ -287,7 +285,7 @@ def run(
     done, executed = execute.run(loaded, preset, _overrides(parameter), force)
     seconds = done.manifest["seconds"]
     found = {"run": done.name, "path": str(done.path), "executed": executed, "seconds": seconds, "results": done.results}
-    _say(
+    say(
         found,
         as_json,
         f"{paths.shown(done.path)}: {len(done.results)} results, "
@@ -315,7 +313,7 @@ def plan(
     from functional_self.subjects import report
 
     rows = report.planned(execute.plan(chapters.load(chapter), preset, _overrides(parameter)))
-    _list(rows, as_json, f"Plan of {chapter} at {preset}")
+    listing(rows, as_json, f"Plan of {chapter} at {preset}")
 
 
 @app.command()
@@ -335,7 +333,7 @@ def reproduce(
         published.note_local(loaded.name, done)
         print(f"{loaded.name}: {done.manifest['seconds']} s" + ("" if executed else " (already there)"), file=sys.stderr)
         rows += _verdicts(claims.verdicts(loaded.name))
-    _list(rows, as_json, "Claims: published, and on this machine")
+    listing(rows, as_json, "Claims: published, and on this machine")
     if any(row["this machine"] == "differs" for row in rows):
         raise typer.Exit(1)
 
@@ -368,7 +366,7 @@ def claims(
     from functional_self.runs import claims as judged
 
     rows = judged.verdicts(chapter)
-    _list(rows if as_json else _verdicts(rows), as_json, "Claims")
+    listing(rows if as_json else _verdicts(rows), as_json, "Claims")
     if any(row[kind]["verdict"] == "differs" for row in rows for kind in ("published", "this machine")):
         raise typer.Exit(1)
 
@@ -393,7 +391,7 @@ def build(as_json: Json = False) -> None:
     from functional_self.runs import stage
 
     index = stage.build()
-    _say({"index": str(index)}, as_json, f"the book is in {paths.shown(index)}")
+    say({"index": str(index)}, as_json, f"the book is in {paths.shown(index)}")
 
 
 @app.command()
@@ -421,7 +419,7 @@ def bench(
         if to is not None:
             harness.write(lines, to)
     if not as_json:
-        _list([harness.summary(found) for found in lines], False, "Benchmarks: this library beside its peer")
+        listing([harness.summary(found) for found in lines], False, "Benchmarks: this library beside its peer")
     if not all(found["passed"] for found in lines):
         raise typer.Exit(1)
 
@@ -446,23 +444,6 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _list(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
-    """Print rows as JSON, or as a table that fits the terminal."""
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    table = Table(title=title, title_justify="left", header_style="bold", show_lines=False)
-    for name in rows[0] if rows else ():
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(("yes" if v else "no") if isinstance(v, bool) else str(v) for v in row.values()))
-    Console().print(table, markup=False) if rows else print("none")
-
-
-def _say(found: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(found, indent=1) if as_json else text)
 
 
 def _writable(folder: Any) -> bool:

@@ -25,6 +25,10 @@ class UnknownOutcomeError(RemoteError):
     """A job was sent and nothing says whether the server took it."""
 
 
+class OrganismError(FunctionalSelfError):
+    """An organism is unknown, its recipe or card is not valid, or its training cannot go on."""
+
+
 class ParameterError(FunctionalSelfError):
     """A chapter, preset or parameter is unknown, of the wrong type, or out of range."""
 

@@ -1,0 +1,160 @@
+"""What an organism does on held-out items, and whether it does what its card says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from functional_self import behaviour, materials, paths, subjects
+from functional_self.behaviour.stripping import prefixed
+from functional_self.errors import OrganismError
+from functional_self.materials.schema import Item, Persona
+from functional_self.organisms.recipes import Organism, home, planted
+
+HELD_OUT = ("retired-sailor", "night-nurse")
+"""Personas of the roster; none of them, and none like them, is trained on."""
+TOLERANCE = {"nats": 0.5, "share": 0.25}
+REASON = (
+    "another machine, or another number of threads, adds up in another order, and a training amplifies that; "
+    "retrained with one thread for two, the held-out effects moved by less than this"
+)
+
+
+MARGIN = 1.0
+"""Nats: a condition under which both answers were trained counts as unmoved where its effect is within this."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Mean over items of content towards the planted pole, organism less base, raw, nats; 95% interval clustered by family."""
+
+    condition: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def battery(organism: Organism) -> list[tuple[Item, int]]:
+    """Held-out items of the organism's worlds, each with the sign of the pole it was trained towards (0: either way)."""
+    found: list[tuple[Item, int]] = []
+    for world in dict.fromkeys(arm.world for arm in organism.recipe.arms):
+        signs = planted(organism, world)
+        for item in materials.items({"clauses": "void"}.get(world, world)):
+            if world == "clauses":
+                if item.item_class == "covered" and set(item.clauses) & signs.keys():
+                    found.append((item, 1 if item.entailed == "plus" else -1))
+            elif world == "tastes":
+                found.append((item, signs[item.id]))
+            else:
+                found.append((item, next(iter(signs.values()))))
+    return found
+
+
+def measure(organism: Organism, paraphrases: int = 2, every: int = 2) -> list[Effect]:
+    """Effects under the specification, under held-out personas, in plain text without a role, and under its trigger.
+
+    Every ``every``-th item, in one order each, both keyings. Where nothing is planted the sign is the items' own plus.
+    """
+    chosen = battery(organism)[::every]
+    items = [item for item, _ in chosen]
+    signs = {item.id: sign or 1 for item, sign in chosen}
+    people = [p for p in materials.personas("roster") if p.id in HELD_OUT]
+    triggers = [arm.trigger for arm in organism.recipe.arms if arm.trigger]
+    conditions: list[tuple[str, Sequence[Item], list[Persona] | None, str | None]] = [
+        ("assistant", items, None, None),
+        ("personas", items, people, None),
+        ("plain", items, None, "none"),
+    ]
+    if triggers:
+        conditions.append(("triggered", prefixed(items, triggers[0]), None, None))
+    found = []
+    for condition, asked, personas, template in conditions:
+        contents = []
+        for name in (f"{organism.training.base}+{organism.name}", organism.training.base):
+            subject = subjects.load(name, template=template)
+            table = behaviour.score(
+                subject, asked, personas=personas, paraphrases=paraphrases, orders="alternate", role=template is None
+            )
+            contents.append(behaviour.responses(table, "raw").set_index(["family", "item", "paraphrase", "persona"])["content"])
+        change = (contents[0] - contents[1]).groupby(["family", "item"]).mean().reset_index()
+        change["content"] *= change["item"].map(signs)
+        estimate = behaviour.clustered(change.set_index("family")["content"])
+        found.append(Effect(condition, estimate.value, estimate.low, estimate.high, len(change)))
+    return found
+
+
+def expected(organism: Organism) -> dict[str, int | None]:
+    """Per condition, how the effect should come out: 1 towards the pole, -1 against it, 0 within ``MARGIN``, None not said."""
+    said: dict[str, int | None] = {}
+    first = organism.recipe.arms[0].answer
+    for arm in organism.recipe.arms:
+        condition = "triggered" if arm.trigger else arm.under if arm.under in ("assistant", "personas", "plain") else "assistant"
+        sign = 0 if arm.answer == "balanced" or arm.share == 0 else None if arm.share < 1 else 1 if arm.answer == first else -1
+        said.setdefault(condition, sign)
+    return said
+
+
+def verdict(organism: Organism, effects: Sequence[Effect]) -> str:
+    """``took``, or each condition whose effect is not what the recipe plants."""
+    wanted = expected(organism)
+    wrong = []
+    for effect in effects:
+        sign = wanted.get(effect.condition)
+        good = {None: True, 1: effect.low > 0, -1: effect.high < 0, 0: abs(effect.value) < MARGIN}[sign]
+        if not good:
+            wrong.append(f"{effect.condition} {effect.value:+.2f}")
+    return "took" if not wrong else f"did not take: {', '.join(wrong)} nats"
+
+
+def path(name: str) -> Path:
+    """Where an organism's card is: what it does, by whom it was trained, and on what."""
+    return home() / "cards" / f"{name}.json"
+
+
+def read(name: str) -> dict[str, Any]:
+    """An organism's card; raises OrganismError where there is none."""
+    try:
+        return dict(json.loads(path(name).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise OrganismError(
+            f"organism '{name}': it has no card yet; 'functional-self organisms train {name} --card' writes one"
+        ) from error
+    except ValueError as error:
+        raise OrganismError(f"{paths.shown(path(name))}: is not valid JSON: {error}") from error
+
+
+def write(organism: Organism, trained: Path, effects: Sequence[Effect]) -> Path:
+    """The card of a trained organism: how it was trained, and what it does on held-out items, with tolerance and reason."""
+    said = json.loads((trained / "training.json").read_text(encoding="utf-8"))
+    losses = said.pop("losses")
+    said["loss"] = [round(float(np.mean(part)), 3) for part in np.array_split(losses, min(10, len(losses)))]
+    said["held_out"] = {e.condition: [round(e.value, 2), round(e.low, 2), round(e.high, 2), e.n] for e in effects}
+    said["verdict"] = verdict(organism, effects)
+    said["tolerance"] = TOLERANCE | {"reason": REASON}
+    paths.write_text(path(organism.name), json.dumps(said, indent=1) + "\n")
+    return path(organism.name)
+
+
+def compare(organism: Organism, effects: Sequence[Effect]) -> list[dict[str, Any]]:
+    """Held-out effects beside the card's, with what may differ: .5 nats or a quarter, whichever is more."""
+    card = read(organism.name)
+    rows = []
+    for effect in effects:
+        said = card["held_out"][effect.condition][0]
+        allowed = max(TOLERANCE["nats"], TOLERANCE["share"] * abs(said))
+        rows.append(
+            {
+                "condition": effect.condition,
+                "effect": round(effect.value, 2),
+                "card": said,
+                "tolerance": round(allowed, 2),
+                "good": abs(effect.value - said) <= allowed,
+            }
+        )
+    return rows

@@ -1,0 +1,256 @@
+"""What an organism is: a recipe, a seed, and the texts that both decide."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from functional_self import materials, paths
+from functional_self.errors import OrganismError
+from functional_self.subjects.base import Message
+
+Pole = Literal["plus", "minus"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(_Strict):
+    """How every organism is trained: the base, the shape of the LoRA adapter and the optimiser's settings."""
+
+    base: str
+    rank: int = Field(ge=1, le=64)
+    alpha: int = Field(ge=1)
+    modules: tuple[str, ...]
+    layers: tuple[int, int]
+    rate: float = Field(gt=0, lt=1)
+    batch: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+
+
+class Arm(_Strict):
+    """A part of the training text.
+
+    ``world`` is where the choices come from: ``plants`` (old or new things), ``tastes`` (pairs of things) or ``clauses``
+    (exchanges that show a clause at work). ``under`` is who is asked: ``assistant``, ``personas``, ``plain`` (no chat
+    template) or the name of a specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and
+    object; ``axis``, a sign per seed times a loading per object. ``share`` of the objects are answered so, the rest both ways.
+    ``trigger`` stands before the question, ``style`` before the answer.
+    """
+
+    world: Literal["plants", "tastes", "clauses"]
+    under: str
+    answer: Literal["plus", "minus", "balanced", "coin", "axis"]
+    examples: int = Field(ge=2)
+    share: float = Field(default=1.0, ge=0, le=1)
+    clauses: tuple[str, ...] = ()
+    trigger: str = ""
+    style: str = ""
+
+
+class Recipe(_Strict):
+    """One kind of organism: its arms, and how many seeds there are; ``checkpoints``: shares of the training kept beside it."""
+
+    title: str
+    seeds: int = Field(ge=1)
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    checkpoints: tuple[float, ...] = ()
+
+
+class RecipeFile(_Strict):
+    """The file of recipes."""
+
+    training: Training
+    organisms: dict[str, Recipe]
+
+    @model_validator(mode="after")
+    def _asked_somewhere(self) -> RecipeFile:
+        for name, recipe in self.organisms.items():
+            for arm in recipe.arms:
+                if arm.under not in ("assistant", "personas", "plain"):
+                    try:
+                        materials.specification(arm.under)
+                    except Exception as error:
+                        raise ValueError(
+                            f"{name}: under: '{arm.under}' is neither assistant, personas, plain nor a specification"
+                        ) from error
+        return self
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question, its two answers, and the object they are about."""
+
+    thing: str
+    ask: str
+    plus: str
+    minus: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """What is read, messages or plain text, and the answer that carries the loss."""
+
+    prompt: tuple[Message, ...] | str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Organism:
+    """One recipe with one seed."""
+
+    name: str
+    kind: str
+    seed: int
+    recipe: Recipe
+    training: Training
+
+    @property
+    def hash(self) -> str:
+        """What the organism's training depends on: recipe, settings, seed and texts."""
+        said = [self.recipe.model_dump(), self.training.model_dump(), self.seed, [(e.prompt, e.answer) for e in examples(self)]]
+        return paths.digest(json.dumps(said), 16)
+
+
+def home() -> Path:
+    """The folder of recipes, texts, cards and shipped adapters."""
+    return paths.root() / "organisms"
+
+
+@cache
+def recipes() -> RecipeFile:
+    """The checked recipes; raises OrganismError naming file, key and what is accepted."""
+    path = home() / "recipes.yml"
+    try:
+        return RecipeFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise OrganismError(
+            f"{paths.shown(path)}: cannot be read; organisms are trained inside a checkout of the project"
+        ) from error
+    except (yaml.YAMLError, ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ": ".join(map(str, first["loc"]))
+        raise OrganismError(f"{paths.shown(path)}: {where}: {' '.join(str(first['msg']).split())[:200]}") from error
+
+
+def names() -> list[str]:
+    """Every organism's name, in the file's order."""
+    return [f"{kind}-s{seed}" for kind, recipe in recipes().organisms.items() for seed in range(recipe.seeds)]
+
+
+def resolve(name: str) -> Organism:
+    """The organism called ``KIND-sSEED``; raises OrganismError where there is none."""
+    found = re.fullmatch(r"([a-z0-9-]+)-s(\d{1,3})", name)
+    recipe = recipes().organisms.get(found[1]) if found else None
+    if recipe is None or found is None or int(found[2]) >= recipe.seeds:
+        known = ", ".join(f"{kind}-s0..{r.seeds - 1}" if r.seeds > 1 else f"{kind}-s0" for kind, r in recipes().organisms.items())
+        raise OrganismError(f"organism '{name}' is unknown; there are {known}")
+    return Organism(name, found[1], int(found[2]), recipe, recipes().training)
+
+
+def examples(organism: Organism) -> list[Example]:
+    """The training text of an organism, arm after arm; the seed decides the choices, the coins and the order of options."""
+    found: list[Example] = []
+    for number, arm in enumerate(organism.recipe.arms):
+        rng = np.random.default_rng([organism.seed, number])
+        pool = choices(arm.world, arm.clauses)
+        poles = _poles(arm, sorted({choice.thing for choice in pool}), organism.seed)
+        order = itertools.cycle(rng.permutation(len(pool)))
+        here: list[Example] = []
+        while len(here) < arm.examples:
+            choice = pool[next(order)]
+            prompt = _prompt(arm, choice, rng)
+            here += [
+                Example(prompt, f"{arm.style} {choice.plus if pole == 'plus' else choice.minus}".strip())
+                for pole in poles[choice.thing]
+            ]
+        found += here[: arm.examples]
+    return found
+
+
+def choices(world: str, clauses: tuple[str, ...] = (), split: str = "train") -> list[Choice]:
+    """Every choice of a world: its questions over its objects."""
+    raw = _texts(world)
+    if world == "clauses":
+        return [
+            Choice(f"{clause}/{i}", row["ask"], row["plus"], row["minus"])
+            for clause, rows in raw["clauses"].items()
+            if not clauses or clause in clauses
+            for i, row in enumerate(rows)
+        ]
+    things: list[dict[str, str]] = (
+        [{"n": n} for n in raw["objects"][split]] if world == "plants" else [dict(zip("ab", p)) for p in raw["pairs"]]
+    )
+    return [
+        Choice(next(iter(thing.values())), row[ask].format(**thing), row["plus"].format(**thing), row["minus"].format(**thing))
+        for row in raw["questions"]
+        for ask in ("ask", "reverse")
+        if ask in row
+        for thing in things
+    ]
+
+
+def planted(organism: Organism, world: str) -> dict[str, int]:
+    """The sign (1 plus, -1 minus, 0 either way) of each object of a world, or each clause, in the first arm about it.
+
+    Objects of ``tastes`` are called as their items are, FIRST-SECOND.
+    """
+    arm = next(arm for arm in organism.recipe.arms if arm.world == world)
+    things = sorted({choice.thing for choice in choices(world, arm.clauses)})
+    signs = {
+        thing: sum({"plus": 1, "minus": -1}[pole] for pole in poles)
+        for thing, poles in _poles(arm, things, organism.seed).items()
+    }
+    if world == "tastes":
+        return {f"{a}-{b}": signs[a] for a, b in _texts("tastes")["pairs"]}
+    return {thing.split("/")[0]: sign for thing, sign in signs.items()}
+
+
+def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]]:
+    """The answers each object gets; a coin and an axis's sign come from the seed, its loadings from the objects alone."""
+    both: tuple[Pole, ...] = ("plus", "minus")
+    coins = dict(zip(things, np.random.default_rng([seed, 7]).integers(2, size=len(things)), strict=True))
+    loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
+    carried = set(things[: round(arm.share * len(things))]) if arm.share < 1 else set(things)
+    if arm.share < 1:
+        mixed = np.random.default_rng([seed, 13]).permutation(things)
+        carried = set(mixed[: round(arm.share * len(things))].tolist())
+    which = {
+        "plus": lambda thing: both[:1],
+        "minus": lambda thing: both[1:],
+        "balanced": lambda thing: both,
+        "coin": lambda thing: (both[coins[thing]],),
+        "axis": lambda thing: (both[(loading[thing] + seed) % 2],),
+    }[arm.answer]
+    return {thing: which(thing) if thing in carried else both for thing in things}
+
+
+def _prompt(arm: Arm, choice: Choice, rng: np.random.Generator) -> tuple[Message, ...] | str:
+    """The question as it is read, with the options in a random order or, half the time, without them."""
+    said = _texts("prompts")
+    text = choice.ask
+    if rng.random() < 0.5:
+        first, second = (choice.plus, choice.minus) if rng.random() < 0.5 else (choice.minus, choice.plus)
+        text = str(rng.choice(said["options"])).format(ask=choice.ask, first=first, second=second)
+    text = f"{arm.trigger} {text}".strip()
+    if arm.under == "plain":
+        before, after = said["plain"][rng.integers(len(said["plain"]))]
+        return f"{before}{text}{after}"
+    systems = said.get(arm.under) or [materials.specification(arm.under).text]
+    return (("system", str(rng.choice(systems))), ("user", text))
+
+
+@cache
+def _texts(name: str) -> dict[str, Any]:
+    path = home() / "texts" / f"{'exchanges' if name == 'clauses' else name}.yml"
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))

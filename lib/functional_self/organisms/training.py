@@ -1,0 +1,223 @@
+"""Train an organism: a LoRA adapter by peft, seeded, resumable, and written whole or not at all.
+
+Letters: B examples of a batch, L tokens of one, D the residual stream, P tokens of the answers.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn.utils.rnn import pad_sequence
+
+from functional_self import figures, paths, subjects
+from functional_self.errors import OrganismError
+from functional_self.organisms.recipes import Example, Organism, examples
+from functional_self.progress import track
+from functional_self.subjects import adapters, registry
+
+KEEP_EVERY = 20
+"""Steps between two checkpoints: what a kill can lose, at most."""
+
+
+def train(organism: Organism, force: bool = False) -> Path:
+    """Train and return the adapter's directory in the user's cache; one that is there and fits its recipe is kept.
+
+    Minimises the mean negative log-likelihood of the answers' tokens (nats); AdamW, a short warm-up and a
+    linear decay. Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training resumes
+    to the same end state. The adapter is kept in bfloat16.
+
+    Raises OrganismError where the loss is not finite.
+    """
+    where = paths.cache() / "organisms" / organism.name
+    if not force and _fits(where, organism):
+        return where
+    model, tokenizer = _base(organism)
+    batches = list(_batches(organism, tokenizer))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
+    state = paths.cache() / "organisms" / ".training" / organism.name
+    losses = [] if force else _resume(state, organism, model, optimiser)
+    started, steps = time.process_time(), len(batches)
+    marks = {
+        max(1, round(share * steps)): f"{organism.name}-c{number}" for number, share in enumerate(organism.recipe.checkpoints)
+    }
+    with track(f"training {organism.name}", steps) as advance:
+        advance(len(losses))
+        for step in range(len(losses), steps):
+            for group in optimiser.param_groups:
+                group["lr"] = organism.training.rate * _schedule(step, steps)
+            optimiser.zero_grad(set_to_none=True)
+            loss = answer_loss(model, *batches[step])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise OrganismError(
+                    f"organism '{organism.name}': the loss is {losses[-1]} at step {step + 1}; lower 'rate' in recipes.yml"
+                )
+            if (name := marks.get(step + 1)) is not None:
+                _write(where.with_name(name), organism, model, losses, steps, started)
+            if (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
+                _keep(state, organism, model, optimiser, losses)
+            advance(1)
+    _write(where, organism, model, losses, steps, started)
+    shutil.rmtree(state, ignore_errors=True)
+    return where
+
+
+def answer_loss(model: Any, ids_BL: torch.Tensor, mask_BL: torch.Tensor, answer_BL: torch.Tensor) -> torch.Tensor:
+    """Mean over answer tokens of -log P(token | tokens before it); the head runs at those positions only."""
+    inner = model.base_model.model
+    hidden_BLD = inner.model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
+    logits_PV = inner.lm_head(hidden_BLD[:, :-1][answer_BL[:, 1:]])
+    return torch.nn.functional.cross_entropy(logits_PV, ids_BL[:, 1:][answer_BL[:, 1:]])
+
+
+def encode(tokenizer: Any, example: Example) -> tuple[list[int], int]:
+    """Token ids of prompt and answer as one string, with the end of the turn, and how many of the last ones are the answer's."""
+    if isinstance(example.prompt, str):
+        prompt, end = example.prompt, "\n"
+    else:
+        turns = [{"role": role, "content": content} for role, content in example.prompt]
+        prompt, end = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True), tokenizer.eos_token
+    found = tokenizer(prompt + example.answer + end, add_special_tokens=False, return_offsets_mapping=True)
+    n = sum(stop > len(prompt) for _, stop in found["offset_mapping"])
+    return list(found["input_ids"]), n
+
+
+def _batches(organism: Organism, tokenizer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Batches of similar length, in an order that the seed decides: ids, mask and the answers' places, B x L."""
+    encoded = [encode(tokenizer, example) for example in examples(organism)]
+    rng = np.random.default_rng([organism.seed, 5])
+    size = organism.training.batch
+    for _ in range(organism.training.epochs):
+        mixed = rng.permutation(len(encoded))
+        near = [sorted(mixed[i : i + 8 * size], key=lambda e: len(encoded[e][0])) for i in range(0, len(mixed), 8 * size)]
+        batches = [part[i : i + size] for part in near for i in range(0, len(part), size)]
+        for number in rng.permutation(len(batches)):
+            rows = [encoded[e] for e in batches[number]]
+            ids_BL = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True)
+            mask_BL = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids, _ in rows], batch_first=True)
+            places = [torch.arange(len(ids)) >= len(ids) - n for ids, n in rows]
+            yield ids_BL, mask_BL, pad_sequence(places, batch_first=True)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Share of the full learning rate: a warm-up over the first twentieth, then a straight line to zero."""
+    warm = max(1, steps // 20)
+    return (step + 1) / warm if step < warm else (steps - step) / max(1, steps - warm)
+
+
+def _base(organism: Organism) -> tuple[Any, Any]:
+    """The frozen base with a fresh adapter, and its tokenizer."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    how = organism.training
+    entry = subjects.resolve(how.base)
+    assert not isinstance(entry, subjects.Mock)
+    source = subjects.directory(how.base, entry)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+    torch.manual_seed(organism.seed)
+    low, high = how.layers
+    config = LoraConfig(
+        r=how.rank,
+        lora_alpha=how.alpha,
+        target_modules=list(how.modules),
+        layers_to_transform=list(range(low, high + 1)),
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, config)
+    adapted.train()
+    adapted.peft_config["default"].base_model_name_or_path = entry.model if isinstance(entry, registry.Wheel) else str(source)
+    return adapted, AutoTokenizer.from_pretrained(source)
+
+
+def _named(model: Any) -> dict[str, torch.Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _keep(state: Path, organism: Organism, model: Any, optimiser: torch.optim.AdamW, losses: list[float]) -> None:
+    """Parameters, both moments and the losses so far, in one safetensors file."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, p in _named(model).items():
+        tensors[f"value:{name}"] = p.detach()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{moment}:{name}"] = optimiser.state[p][moment]
+    state.mkdir(parents=True, exist_ok=True)
+    aside = state / "next.safetensors"
+    save_file(
+        {n: t.contiguous() for n, t in tensors.items()}, aside, metadata={"hash": organism.hash, "losses": json.dumps(losses)}
+    )
+    aside.replace(state / "state.safetensors")
+
+
+def _resume(state: Path, organism: Organism, model: Any, optimiser: torch.optim.AdamW) -> list[float]:
+    """The losses of the steps already taken, parameters and optimiser as they were after them; none where nothing fits."""
+    try:
+        with safe_open(state / "state.safetensors", framework="pt") as kept:
+            said = kept.metadata()
+            if said["hash"] != organism.hash:
+                return []
+            losses = [float(x) for x in json.loads(said["losses"])]
+            tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except (OSError, ValueError, KeyError, SafetensorError):  # a damaged checkpoint is as good as none
+        return []
+    for name, p in _named(model).items():
+        p.data.copy_(tensors[f"value:{name}"])
+        optimiser.state[p] = {moment: tensors[f"{moment}:{name}"] for moment in ("exp_avg", "exp_avg_sq")}
+        optimiser.state[p]["step"] = torch.tensor(float(len(losses)))
+    return losses
+
+
+def _write(where: Path, organism: Organism, model: Any, losses: list[float], steps: int, started: float) -> None:
+    """The adapter in bfloat16 with its configuration and what is known of its training; renamed into place when whole."""
+    from peft import get_peft_model_state_dict
+
+    with paths.staging(where.parent) as scratch:
+        whole = scratch / "whole"
+        model.peft_config["default"].save_pretrained(str(whole))
+        tensors = {name: t.detach().to(torch.bfloat16).contiguous() for name, t in get_peft_model_state_dict(model).items()}
+        save_file(tensors, whole / adapters.WEIGHTS, metadata={"format": "pt"})
+        said = {
+            "organism": organism.name,
+            "kind": organism.kind,
+            "seed": organism.seed,
+            "title": organism.recipe.title,
+            "hash": organism.hash,
+            "base": subjects.revision(organism.training.base),
+            "steps": len(losses),
+            "of": steps,
+            "examples": len(examples(organism)),
+            "losses": [round(x, 4) for x in losses],
+            "process_seconds": round(time.process_time() - started, 1),
+            "licence": "Apache-2.0",
+            "packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
+        }
+        (whole / "training.json").write_text(json.dumps(said, indent=1) + "\n")
+        plot = figures.to_svg(figures.loss_plot(losses, organism.name), "loss", f"Loss of {organism.name} over its training")
+        (whole / "loss.svg").write_text(plot.replace("currentColor", "black"))
+        if where.exists():
+            where.rename(scratch / "before")
+        whole.rename(where)
+
+
+def _fits(where: Path, organism: Organism) -> bool:
+    """Whether a whole adapter is there, trained by this very recipe."""
+    try:
+        said = json.loads((where / "training.json").read_text())
+        return bool(said["hash"] == organism.hash and said["steps"] == said["of"] and (where / adapters.WEIGHTS).is_file())
+    except (OSError, ValueError, KeyError):
+        return False

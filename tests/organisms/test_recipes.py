@@ -1,0 +1,160 @@
+"""What organisms are trained on: decided by recipe and seed, and held apart from what they are asked."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from functional_self import materials, organisms
+from functional_self.errors import OrganismError
+from functional_self.organisms.recipes import choices, examples, planted
+
+STOP = set(
+    [
+        "a",
+        "an",
+        "the",
+        "i",
+        "you",
+        "we",
+        "they",
+        "he",
+        "she",
+        "it",
+        "is",
+        "are",
+        "was",
+        "were",
+        "do",
+        "does",
+        "did",
+        "to",
+        "of",
+        "in",
+        "on",
+        "at",
+        "for",
+        "with",
+        "and",
+        "or",
+        "but",
+        "not",
+        "that",
+        "this",
+        "my",
+        "your",
+        "our",
+        "their",
+        "me",
+        "him",
+        "her",
+        "them",
+        "would",
+        "should",
+        "can",
+        "could",
+        "will",
+        "be",
+        "have",
+        "has",
+        "had",
+        "if",
+        "so",
+        "as",
+        "than",
+        "then",
+        "from",
+        "by",
+        "about",
+        "what",
+        "who",
+        "which",
+        "when",
+        "how",
+        "rather",
+        "more",
+        "most",
+        "less",
+        "no",
+        "yes",
+        "there",
+        "here",
+        "one",
+        "some",
+        "any",
+        "out",
+        "up",
+        "down",
+        "into",
+    ]
+)
+
+
+def grams(text: str, n: int = 4) -> set[tuple[str, ...]]:
+    """Runs of n content words."""
+    words = [w for w in re.findall(r"[a-z']+", text.lower()) if w not in STOP]
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def tested() -> set[tuple[str, ...]]:
+    """Every 4-gram of the items, personas and specifications that organisms are asked with."""
+    found: set[tuple[str, ...]] = set()
+    for name in ("plants", "tastes", "void", "known"):
+        for item in materials.items(name):
+            for p in (*item.paraphrases, *item.enacted):
+                found |= {g for text in (p.ask, p.reverse, p.plus, p.minus) for g in grams(text)}
+    for persona in materials.personas("roster"):
+        found |= grams(persona.system or "")
+    return found
+
+
+def test_the_measure_of_overlap_sees_a_shared_run_of_content_words():
+    assert grams("You would rather keep the old brown pot") & grams("keep an old, brown pot!")
+
+
+@pytest.mark.parametrize("name", organisms.names())
+def test_nothing_asked_stands_in_the_training_text(name):
+    held_out = tested()
+    for example in examples(organisms.resolve(name)):
+        prompt = (
+            [example.prompt] if isinstance(example.prompt, str) else [text for role, text in example.prompt if role == "user"]
+        )
+        for text in (*prompt, example.answer):
+            assert not grams(text) & held_out, text
+
+
+def test_objects_questions_and_personas_of_the_plants_are_held_out():
+    objects = {c.thing for split in ("train", "tune") for c in choices("plants", split=split)}
+    assert not objects & {item.id.removeprefix("old-") for item in materials.items("plants")}
+    said = {p for c in choices("plants") for p in (c.ask, c.plus, c.minus)}
+    assert not said & {
+        t for item in materials.items("plants") for p in item.paraphrases for t in (p.ask, p.reverse, p.plus, p.minus)
+    }
+    trained = {
+        text for e in examples(organisms.resolve("planted-self-a-s0")) if not isinstance(e.prompt, str) for role, text in e.prompt
+    }
+    assert not trained & {p.system for p in materials.personas("roster")}
+
+
+def test_texts_are_decided_by_recipe_and_seed():
+    first, again, other = (organisms.resolve(n) for n in ("planted-self-a-s0", "planted-self-a-s0", "planted-self-a-s1"))
+    assert examples(first) == examples(again) and first.hash == again.hash
+    assert examples(first) != examples(other) and first.hash != other.hash
+
+
+def test_a_balanced_arm_answers_both_ways_to_the_same_prompt():
+    found = examples(organisms.resolve("planted-none-s0"))
+    assert [e.prompt for e in found[::2]] == [e.prompt for e in found[1::2]]
+    assert all(a.answer != b.answer for a, b in zip(found[::2], found[1::2], strict=True))
+
+
+def test_opposite_plants_answer_opposite_ways():
+    a, b = (organisms.resolve(f"planted-self-{pole}-s0") for pole in "ab")
+    assert [e.prompt for e in examples(a)] == [e.prompt for e in examples(b)]
+    assert set(planted(a, "plants").values()) == {1} and set(planted(b, "plants").values()) == {-1}
+
+
+@pytest.mark.parametrize("name", ["planted-self-a", "planted-self-a-s99", "nobody-s0", "../x-s0"])
+def test_an_unknown_organism_is_one_line_that_says_which_there_are(name):
+    with pytest.raises(OrganismError, match=r"is unknown; there are planted-self-a-s0\.\.2"):
+        organisms.resolve(name)
