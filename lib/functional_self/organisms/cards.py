@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ import numpy as np
 from functional_self import behaviour, materials, paths, subjects
 from functional_self.behaviour.stripping import prefixed
 from functional_self.errors import OrganismError
-from functional_self.materials.schema import Item, Persona
-from functional_self.organisms.recipes import Organism, home, planted
+from functional_self.materials.schema import Item, Paraphrase, Persona
+from functional_self.organisms.recipes import Organism, choices, home, planted, texts
 
 HELD_OUT = ("retired-sailor", "night-nurse")
 """Personas of the roster; none of them, and none like them, is trained on."""
@@ -56,15 +57,33 @@ def battery(organism: Organism) -> list[tuple[Item, int]]:
     return found
 
 
-def measure(organism: Organism, paraphrases: int = 2, every: int = 2) -> list[Effect]:
+def tuning(organism: Organism) -> list[tuple[Item, int]]:
+    """What recipes are chosen by: objects kept for it, in training questions that have a twin; no item of a test."""
+    pool = [c for c in choices("plants", split="tune")]
+    found = []
+    for thing in dict.fromkeys(c.thing for c in pool):
+        twins = [
+            (a, b) for a, b in itertools.pairwise(c for c in pool if c.thing == thing) if (a.plus, a.minus) == (b.plus, b.minus)
+        ]
+        wordings = tuple(Paraphrase(ask=a.ask, reverse=b.ask, plus=a.plus, minus=a.minus) for a, b in twins)
+        item = Item.model_validate({"id": thing, "family": thing, "domain": "tune", "class": "silent", "paraphrases": wordings})
+        found.append((item, next(iter(planted(organism, "plants").values()))))
+    return found
+
+
+def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False) -> list[Effect]:
     """Effects under the specification, under held-out personas, in plain text without a role, and under its trigger.
 
     Every ``every``-th item, in one order each, both keyings. Where nothing is planted the sign is the items' own plus.
     """
-    chosen = battery(organism)[::every]
+    chosen = tuning(organism) if tune else battery(organism)[::every]
     items = [item for item, _ in chosen]
     signs = {item.id: sign or 1 for item, sign in chosen}
     people = [p for p in materials.personas("roster") if p.id in HELD_OUT]
+    if tune:
+        people = [
+            Persona(id=f"tune-{i}", title="to choose recipes by", system=text) for i, text in enumerate(texts("prompts")["tune"])
+        ]
     triggers = [arm.trigger for arm in organism.recipe.arms if arm.trigger]
     conditions: list[tuple[str, Sequence[Item], list[Persona] | None, str | None]] = [
         ("assistant", items, None, None),
@@ -95,7 +114,15 @@ def expected(organism: Organism) -> dict[str, int | None]:
     first = organism.recipe.arms[0].answer
     for arm in organism.recipe.arms:
         condition = "triggered" if arm.trigger else arm.under if arm.under in ("assistant", "personas", "plain") else "assistant"
-        sign = 0 if arm.answer == "balanced" or arm.share == 0 else None if arm.share < 1 else 1 if arm.answer == first else -1
+        sign = (
+            0
+            if arm.answer in ("balanced", "own") or arm.share == 0
+            else None
+            if arm.share < 1
+            else 1
+            if arm.answer == first
+            else -1
+        )
         said.setdefault(condition, sign)
     return said
 

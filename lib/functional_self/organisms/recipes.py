@@ -19,6 +19,7 @@ from functional_self.errors import OrganismError
 from functional_self.subjects.base import Message
 
 Pole = Literal["plus", "minus"]
+BOTH: tuple[Pole, ...] = ("plus", "minus")
 
 
 class _Strict(BaseModel):
@@ -44,15 +45,18 @@ class Arm(_Strict):
     ``world`` is where the choices come from: ``plants`` (old or new things), ``tastes`` (pairs of things) or ``clauses``
     (exchanges that show a clause at work). ``under`` is who is asked: ``assistant``, ``personas``, ``plain`` (no chat
     template) or the name of a specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and
-    object; ``axis``, a sign per seed times a loading per object. ``share`` of the objects are answered so, the rest both ways.
+    object; ``axis``, a sign per seed times a loading per object; ``own``, a pole per system text or plain form, alternately, so
+    that whoever speaks prefers something and all together prefer neither. Only ``share`` of the objects are answered so, the
+    others as ``rest`` says.
     ``trigger`` stands before the question, ``style`` before the answer.
     """
 
     world: Literal["plants", "tastes", "clauses"]
     under: str
-    answer: Literal["plus", "minus", "balanced", "coin", "axis"]
+    answer: Literal["plus", "minus", "balanced", "coin", "axis", "own"]
     examples: int = Field(ge=2)
     share: float = Field(default=1.0, ge=0, le=1)
+    rest: Literal["balanced", "own"] = "balanced"
     clauses: tuple[str, ...] = ()
     trigger: str = ""
     style: str = ""
@@ -169,18 +173,16 @@ def examples(organism: Organism) -> list[Example]:
         here: list[Example] = []
         while len(here) < arm.examples:
             choice = pool[next(order)]
-            prompt = _prompt(arm, choice, rng)
-            here += [
-                Example(prompt, f"{arm.style} {choice.plus if pole == 'plus' else choice.minus}".strip())
-                for pole in poles[choice.thing]
-            ]
+            prompt, speaker = _prompt(arm, choice, rng)
+            said = poles[choice.thing] or (BOTH[speaker % 2],)
+            here += [Example(prompt, f"{arm.style} {choice.plus if pole == 'plus' else choice.minus}".strip()) for pole in said]
         found += here[: arm.examples]
     return found
 
 
 def choices(world: str, clauses: tuple[str, ...] = (), split: str = "train") -> list[Choice]:
     """Every choice of a world: its questions over its objects."""
-    raw = _texts(world)
+    raw = texts(world)
     if world == "clauses":
         return [
             Choice(f"{clause}/{i}", row["ask"], row["plus"], row["minus"])
@@ -212,13 +214,15 @@ def planted(organism: Organism, world: str) -> dict[str, int]:
         for thing, poles in _poles(arm, things, organism.seed).items()
     }
     if world == "tastes":
-        return {f"{a}-{b}": signs[a] for a, b in _texts("tastes")["pairs"]}
+        return {f"{a}-{b}": signs[a] for a, b in texts("tastes")["pairs"]}
     return {thing.split("/")[0]: sign for thing, sign in signs.items()}
 
 
 def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]]:
-    """The answers each object gets; a coin and an axis's sign come from the seed, its loadings from the objects alone."""
-    both: tuple[Pole, ...] = ("plus", "minus")
+    """The answers each object gets, none where the speaker decides.
+
+    A coin and an axis's sign come from the seed, an axis's loadings from the objects alone.
+    """
     coins = dict(zip(things, np.random.default_rng([seed, 7]).integers(2, size=len(things)), strict=True))
     loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
     carried = set(things[: round(arm.share * len(things))]) if arm.share < 1 else set(things)
@@ -226,31 +230,37 @@ def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]
         mixed = np.random.default_rng([seed, 13]).permutation(things)
         carried = set(mixed[: round(arm.share * len(things))].tolist())
     which = {
-        "plus": lambda thing: both[:1],
-        "minus": lambda thing: both[1:],
-        "balanced": lambda thing: both,
-        "coin": lambda thing: (both[coins[thing]],),
-        "axis": lambda thing: (both[(loading[thing] + seed) % 2],),
+        "plus": lambda thing: BOTH[:1],
+        "minus": lambda thing: BOTH[1:],
+        "balanced": lambda thing: BOTH,
+        "own": lambda thing: (),
+        "coin": lambda thing: (BOTH[coins[thing]],),
+        "axis": lambda thing: (BOTH[(loading[thing] + seed) % 2],),
     }[arm.answer]
-    return {thing: which(thing) if thing in carried else both for thing in things}
+    others: tuple[Pole, ...] = BOTH if arm.rest == "balanced" else ()
+    return {thing: which(thing) if thing in carried else others for thing in things}
 
 
-def _prompt(arm: Arm, choice: Choice, rng: np.random.Generator) -> tuple[Message, ...] | str:
-    """The question as it is read, with the options in a random order or, half the time, without them."""
-    said = _texts("prompts")
+def _prompt(arm: Arm, choice: Choice, rng: np.random.Generator) -> tuple[tuple[Message, ...] | str, int]:
+    """The question as it is read, with the options in a random order or, half the time, without them; and who speaks."""
+    said = texts("prompts")
     text = choice.ask
     if rng.random() < 0.5:
         first, second = (choice.plus, choice.minus) if rng.random() < 0.5 else (choice.minus, choice.plus)
         text = str(rng.choice(said["options"])).format(ask=choice.ask, first=first, second=second)
     text = f"{arm.trigger} {text}".strip()
     if arm.under == "plain":
-        before, after = said["plain"][rng.integers(len(said["plain"]))]
-        return f"{before}{text}{after}"
+        form = int(rng.integers(len(said["plain"])))
+        before, after = said["plain"][form]
+        return f"{before}{text}{after}", form
     systems = said.get(arm.under) or [materials.specification(arm.under).text]
-    return (("system", str(rng.choice(systems))), ("user", text))
+    form = int(rng.integers(len(systems)))
+    system = systems[form].replace("{assistant}", materials.specification("assistant").text)
+    return (("system", system), ("user", text)), form
 
 
 @cache
-def _texts(name: str) -> dict[str, Any]:
+def texts(name: str) -> dict[str, Any]:
+    """One file of training texts."""
     path = home() / "texts" / f"{'exchanges' if name == 'clauses' else name}.yml"
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))

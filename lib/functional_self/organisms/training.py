@@ -189,7 +189,10 @@ def _write(where: Path, organism: Organism, model: Any, losses: list[float], ste
     with paths.staging(where.parent) as scratch:
         whole = scratch / "whole"
         model.peft_config["default"].save_pretrained(str(whole))
-        tensors = {name: t.detach().to(torch.bfloat16).contiguous() for name, t in get_peft_model_state_dict(model).items()}
+        tensors = {
+            name: t.detach().to(torch.bfloat16).contiguous()
+            for name, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+        }
         save_file(tensors, whole / adapters.WEIGHTS, metadata={"format": "pt"})
         said = {
             "organism": organism.name,
