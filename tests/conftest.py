@@ -174,10 +174,11 @@ def bank():
 
 
 def pytest_collection_modifyitems(items):
-    """Two workers (``make test``): the live server and the chapters it is compared with on one, the rest file by file."""
+    """Two workers: what shares a live server or a built book stays on one; the rest goes file by file."""
     for item in items:
-        together = {"live", "server", "at_quick"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("live" if together else item.nodeid.partition("::")[0]))
+        together = {"live", "server"} & set(getattr(item, "fixturenames", ()))
+        group = "live" if together else "book" if "/book/" in item.nodeid else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def leftovers(folder: Path) -> list[str]:

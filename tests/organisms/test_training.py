@@ -21,9 +21,9 @@ SHORT = """
 from functional_self import organisms
 from functional_self.organisms import training
 from dataclasses import replace
-training.KEEP_EVERY = 2
+training.KEEP_EVERY = 1
 o = organisms.resolve("planted-self-a-s0")
-arms = tuple(a.model_copy(update={"examples": 16}) for a in o.recipe.arms)
+arms = tuple(a.model_copy(update={"examples": 8}) for a in o.recipe.arms)
 o = replace(o, recipe=o.recipe.model_copy(update={"arms": arms}))
 print(training.train(o))
 """
@@ -33,7 +33,7 @@ print(training.train(o))
 def short():
     """A dozen steps of one organism."""
     whole = organisms.resolve("planted-self-a-s0")
-    arms = tuple(arm.model_copy(update={"examples": 16}) for arm in whole.recipe.arms)
+    arms = tuple(arm.model_copy(update={"examples": 8}) for arm in whole.recipe.arms)
     return replace(whole, recipe=whole.recipe.model_copy(update={"arms": arms}))
 
 
@@ -84,7 +84,7 @@ def test_only_the_layers_of_the_recipe_are_trained(base, short):
 
 def test_a_killed_training_ends_as_one_that_was_not(tmp_path, short, monkeypatch):
     ends = []
-    for kills, where in ((0, tmp_path / "whole"), (2, tmp_path / "killed")):
+    for kills, where in ((0, tmp_path / "whole"), (1, tmp_path / "killed")):
         environment = os.environ | {"FUNCTIONAL_SELF_CACHE": str(where), "OMP_NUM_THREADS": "1"}
         where.mkdir()
         (where / "subjects").symlink_to(paths.cache() / "subjects")
