@@ -173,6 +173,7 @@ def bank():
     return [*items, *shuffled(items), *materials.items("known")]
 
 
+@pytest.hookimpl(tryfirst=True)  # the workers' own hook reads the marks
 def pytest_collection_modifyitems(items):
     """Two workers: what shares a live server or a built book stays on one; the rest goes file by file."""
     for item in items:

@@ -15,11 +15,22 @@ def described(name: str) -> dict[str, Any]:
     """An organism as the command line lists it: where its adapter is, and whether its card is its recipe's."""
     organism = resolve(name)
     shipped = (home() / "adapters" / name / "adapter_config.json").is_file()
-    trained = (paths.cache() / "organisms" / name / "training.json").is_file()
+    try:
+        trained = json.loads((paths.cache() / "organisms" / name / "training.json").read_text(encoding="utf-8"))["hash"]
+    except FileNotFoundError:
+        trained = None
     try:
         card = json.loads((home() / "cards" / f"{name}.json").read_text(encoding="utf-8"))
         said = "stale: the recipe has changed" if card["hash"] != organism.hash else str(card["verdict"])
     except FileNotFoundError:
         said = "none"
-    adapter = "shipped" if shipped else "trained" if trained else "to be trained"
+    adapter = (
+        "shipped"
+        if shipped
+        else "to be trained"
+        if trained is None
+        else "trained"
+        if trained == organism.hash
+        else "trained by another recipe"
+    )
     return {"name": name, "title": organism.recipe.title, "adapter": adapter, "card": said}
