@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from functional_self.subjects.base import Message
 
 Pole = Literal["plus", "minus"]
 BOTH: tuple[Pole, ...] = ("plus", "minus")
+PLACES = ("assistant", "personas", "plain")
+"""Whom an arm can ask without naming a specification."""
 
 
 class _Strict(BaseModel):
@@ -81,7 +83,7 @@ class RecipeFile(_Strict):
     def _asked_somewhere(self) -> RecipeFile:
         for name, recipe in self.organisms.items():
             for arm in recipe.arms:
-                if arm.under not in ("assistant", "personas", "plain"):
+                if arm.under not in PLACES:
                     try:
                         materials.specification(arm.under)
                     except Exception as error:
@@ -119,7 +121,7 @@ class Organism:
     recipe: Recipe
     training: Training
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """What the organism's training depends on: recipe, settings, seed and texts."""
         said = [self.recipe.model_dump(), self.training.model_dump(), self.seed, [(e.prompt, e.answer) for e in examples(self)]]
@@ -225,10 +227,8 @@ def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]
     """
     coins = dict(zip(things, np.random.default_rng([seed, 7]).integers(2, size=len(things)), strict=True))
     loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
-    carried = set(things[: round(arm.share * len(things))]) if arm.share < 1 else set(things)
-    if arm.share < 1:
-        mixed = np.random.default_rng([seed, 13]).permutation(things)
-        carried = set(mixed[: round(arm.share * len(things))].tolist())
+    mixed = np.random.default_rng([seed, 13]).permutation(things).tolist()
+    carried = set(mixed[: round(arm.share * len(things))])
     which = {
         "plus": lambda thing: BOTH[:1],
         "minus": lambda thing: BOTH[1:],

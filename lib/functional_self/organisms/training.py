@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.nn.utils.rnn import pad_sequence
 
 from functional_self import figures, paths, subjects
+from functional_self.activations.harvest import padded
 from functional_self.errors import OrganismError
 from functional_self.organisms.recipes import Example, Organism, examples
 from functional_self.progress import track
@@ -108,10 +108,9 @@ def _batches(organism: Organism, tokenizer: Any) -> Iterator[tuple[torch.Tensor,
         batches = [part[i : i + size] for part in near for i in range(0, len(part), size)]
         for number in rng.permutation(len(batches)):
             rows = [encoded[e] for e in batches[number]]
-            ids_BL = pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True)
-            mask_BL = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids, _ in rows], batch_first=True)
-            places = [torch.arange(len(ids)) >= len(ids) - n for ids, n in rows]
-            yield ids_BL, mask_BL, pad_sequence(places, batch_first=True)
+            ids_BL = padded([ids for ids, _ in rows], torch.long)
+            mask_BL = padded([[1] * len(ids) for ids, _ in rows], torch.long)
+            yield ids_BL, mask_BL, padded([[0] * (len(ids) - n) + [1] * n for ids, n in rows], torch.bool)
 
 
 def _schedule(step: int, steps: int) -> float:
