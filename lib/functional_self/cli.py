@@ -245,7 +245,6 @@ def run(
     """
     from functional_self.runs import chapter as chapters
     from functional_self.runs import execute, published
-    from functional_self.runs import grid as grids
 
     if resubmit:
         os.environ["FUNCTIONAL_SELF_RESUBMIT"] = "1"
@@ -256,6 +255,8 @@ def run(
             raise ParameterError(
                 "--grid takes preset and parameters from its file; leave out --preset, -p, --force and --analyse-only"
             )
+        from functional_self.runs import grid as grids
+
         results = grids.run(grids.read(grid))
         target = paths.runs() / f"grid-{grid.stem}.csv"
         paths.write_text(target, results.to_csv(index=False))
