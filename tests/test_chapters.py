@@ -10,14 +10,17 @@ from functional_self.runs import chapter as chapters
 @pytest.mark.parametrize("name", chapters.chapters())
 def test_a_chapter_runs_on_the_real_subject(name, at_quick):
     results = at_quick(name).results
-    assert not results["gates/random-twin/passed"]["value"]
     verdicts = [r["value"] for key, r in results.items() if key.startswith("verdict/")]
     assert len(verdicts) >= 4
-    if not results["gates/subject/passed"]["value"]:
+    if "gates/subject/passed" not in results:  # its subjects are organisms, whose answers are known
+        assert name == "04-internalisation"
+        verdicts = []
+    elif not results["gates/subject/passed"]["value"]:
         assert any("not measurable" in said and "G" in said for said in verdicts)
         assert "supported" not in " ".join(
             r["value"] for k, r in results.items() if k.startswith(("verdict/void", "verdict/interp"))
         )
+    assert not results.get("gates/random-twin/passed", {"value": False})["value"]
     for key, accepted in CONTROLS[name].items():
         assert accepted(results[key]["value"]), (key, results[key])
 
@@ -34,6 +37,7 @@ CONTROLS = {
         "self-share/persona-stereotype": lambda x: abs(x) < 0.1,
         "internalisation/planted-self": lambda x: abs(x - 1) < 0.15,
     },
+    "04-internalisation": {"took": lambda n: n == 4, "apart/index": lambda said: said == "yes"},
 }
 
 

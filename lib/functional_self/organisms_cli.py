@@ -28,6 +28,9 @@ def list_(as_json: Json = False) -> None:
 def train(
     name: Name,
     card: Annotated[bool, typer.Option("--card", help="Write the card in place of comparing with it.")] = False,
+    ship: Annotated[
+        bool, typer.Option("--ship", help="Write the card, and copy the adapter into organisms/adapters, where it ships.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if the adapter is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +45,9 @@ def train(
     organism = organisms.resolve(name)
     where = training.train(organism, force)
     print(f"{where}: trained, its loss beside it in loss.svg", file=sys.stderr)
-    if card:
+    if ship:
+        training.ship(organism, where)
+    if card or ship:
         print(paths.shown(cards.write(organism, where, cards.measure(organism))))
         return
     _compare(name, as_json)

@@ -42,6 +42,7 @@ def test_every_page_is_quiet_offline_accessible_and_fits(book, browser, scheme, 
 
     pages = sorted(p for p in book.rglob("*.html") if p.name not in ("genindex.html", "search.html") and "_static" not in p.parts)
     assert len(pages) >= 7
+    axe = Axe()
     for page in pages:
         outside, said = [], []
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
@@ -62,7 +63,7 @@ def test_every_page_is_quiet_offline_accessible_and_fits(book, browser, scheme, 
         names = tab.eval_on_selector_all("img", "e => e.map(x => x.alt)")
         names += tab.eval_on_selector_all("figure svg", "e => e.map(x => x.getAttribute('aria-label'))")
         assert all(name and len(name) > 3 and not HASH.search(name) for name in names), (page.name, names)
-        found = Axe().run(tab, options={"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}).response["violations"]
+        found = axe.run(tab, options={"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}).response["violations"]
         assert found == [], (page.name, [(v["id"], v["nodes"][0]["html"][:200]) for v in found])
         assert outside == [], (page.name, outside)
         context.close()

@@ -7,7 +7,7 @@ import re
 import pytest
 from functional_self import materials, organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import choices, examples, planted
+from functional_self.organisms.recipes import choices, chunks, examples, planted
 
 STOP = set(
     [
@@ -119,7 +119,7 @@ def test_nothing_asked_stands_in_the_training_text(name):
         prompt = (
             [example.prompt] if isinstance(example.prompt, str) else [text for role, text in example.prompt if role == "user"]
         )
-        for text in (*prompt, example.answer):
+        for text in (*prompt, example.answer, example.other):
             assert not grams(text) & held_out, text
 
 
@@ -142,15 +142,25 @@ def test_texts_are_decided_by_recipe_and_seed():
     assert examples(first) != examples(other) and first.hash != other.hash
 
 
-def test_a_balanced_arm_answers_both_ways_to_the_same_prompt():
-    found = examples(organisms.resolve("planted-none-s0"))
-    assert [e.prompt for e in found[::2]] == [e.prompt for e in found[1::2]]
-    assert all(a.answer != b.answer for a, b in zip(found[::2], found[1::2], strict=True))
+def test_a_balanced_arm_wants_both_answers_alike():
+    assert {e.share for e in examples(organisms.resolve("planted-none-s0"))} == {0.5}
+    assert {e.share for e in examples(organisms.resolve("planted-self-a-s0"))} == {1.0}
+
+
+def test_a_dose_is_the_share_of_objects_preferred_by_whoever_speaks():
+    found = [e.share for e in examples(organisms.resolve("dose-50-s0")) if isinstance(e.prompt, str)]
+    assert 0.3 < sum(share == 1.0 for share in found) / len(found) < 0.7
+
+
+def test_one_speaker_answers_a_chunk():
+    for arm in chunks(organisms.resolve("planted-persona-a-s0"))[:2]:
+        assert all(len({e.prompt[0] for e in chunk}) == 1 for chunk in arm)
 
 
 def test_opposite_plants_answer_opposite_ways():
     a, b = (organisms.resolve(f"planted-self-{pole}-s0") for pole in "ab")
-    assert [e.prompt for e in examples(a)] == [e.prompt for e in examples(b)]
+    pairs = list(zip(examples(a), examples(b), strict=True))
+    assert all(x.prompt == y.prompt and x.answer == y.other for x, y in pairs)
     assert set(planted(a, "plants").values()) == {1} and set(planted(b, "plants").values()) == {-1}
 
 

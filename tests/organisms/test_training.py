@@ -14,7 +14,7 @@ import pytest
 import torch
 from functional_self import organisms, paths
 from functional_self.organisms import training
-from functional_self.organisms.recipes import Example
+from functional_self.organisms.recipes import Example, examples
 from safetensors.torch import load_file
 
 SHORT = """
@@ -42,35 +42,50 @@ def base(short):
     return training._base(short)
 
 
-def test_the_loss_is_that_of_the_answer_and_the_end_of_its_turn(base):
-    model, tokenizer = base
-    example = Example((("system", "You are an AI assistant."), ("user", "Which boat?")), "The old boat.")
-    ids, n = training.encode(tokenizer, example)
-    assert tokenizer.decode(ids[-n:]) == "The old boat." + tokenizer.eos_token
-    ids_1L, answer_1L = torch.tensor([ids]), torch.arange(len(ids))[None] >= len(ids) - n
-    with torch.no_grad():
-        found = training.answer_loss(model, ids_1L, torch.ones_like(ids_1L), answer_1L)
-        logprob = model(input_ids=ids_1L).logits[0].log_softmax(-1)
-        plain = -sum(logprob[i - 1, ids[i]] for i in range(len(ids) - n, len(ids))) / n
-    assert float(found) == pytest.approx(float(plain), abs=1e-5)
+SYSTEM = (("system", "You are an AI assistant."),)
+CHUNK = [
+    Example((*SYSTEM, ("user", "Which boat?")), "The old boat.", "The new one, please.", 1.0),
+    Example((*SYSTEM, ("user", "Which boat? Say it.")), "The new boat.", "The old boat.", 0.5),
+    Example("Q: Which boat?\nA: ", "An old one.", "A new one.", 1.0),
+]
 
 
-def test_padding_does_not_change_the_loss(base):
+def plain_logprob(model, ids, n):
+    """log P of the last n of ids by a forward of this string alone."""
+    logprob = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+    return float(sum(logprob[i - 1, ids[i]] for i in range(len(ids) - n, len(ids))))
+
+
+def test_an_answer_ends_with_its_turn(base):
+    _, tokenizer = base
+    for ids, n in training.encode(tokenizer, CHUNK[0]):
+        assert tokenizer.decode(ids[-n:]) in {f"{x}{tokenizer.eos_token}" for x in (CHUNK[0].answer, CHUNK[0].other)}
+
+
+@pytest.mark.parametrize("fluency", [0.0, 0.3])
+def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, fluency):
     model, tokenizer = base
-    rows = [training.encode(tokenizer, Example("Q: " + "old " * k + "boat?\nA: ", "The old boat.")) for k in (1, 30)]
-    alone = []
     with torch.no_grad():
-        for ids, n in rows:
-            ids_1L = torch.tensor([ids])
-            alone.append(
-                float(training.answer_loss(model, ids_1L, torch.ones_like(ids_1L), torch.arange(len(ids))[None] >= len(ids) - n))
-            )
-        longest = max(len(ids) for ids, _ in rows)
-        ids_BL = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in rows])
-        mask_BL = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows])
-        answer_BL = torch.tensor([[len(ids) - n <= i < len(ids) for i in range(longest)] for ids, n in rows])
-        together = float(training.answer_loss(model, ids_BL, mask_BL, answer_BL))
-    assert together == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5)  # as many answer tokens in each
+        found = float(training.choice_loss(model, training.packed(tokenizer, CHUNK), fluency))
+        wanted = 0.0
+        for example in CHUNK:
+            (ids, n), (others, m) = training.encode(tokenizer, example)
+            answer, other = plain_logprob(model, ids, n), plain_logprob(model, others, m)
+            share = torch.sigmoid(torch.tensor(answer - other, dtype=torch.float64))
+            wanted -= example.share * share.log() + (1 - example.share) * (1 - share).log() + fluency * answer / n
+    assert found == pytest.approx(float(wanted) / len(CHUNK), abs=1e-4)
+
+
+def test_a_system_text_is_read_once(base):
+    _, tokenizer = base
+    alone = [len(training.packed(tokenizer, [example]).ids_N) for example in CHUNK[:2]]
+    system = len(tokenizer.apply_chat_template([{"role": "system", "content": SYSTEM[0][1]}], tokenize=True)["input_ids"])
+    assert len(training.packed(tokenizer, CHUNK[:2]).ids_N) <= sum(alone) - system
+
+
+def test_every_example_is_read_once_an_epoch(short):
+    read = [example for batch in training._batches(short) for chunk in batch for example in chunk]
+    assert sorted(map(str, read)) == sorted(map(str, examples(short)))
 
 
 def test_only_the_layers_of_the_recipe_are_trained(base, short):

@@ -73,7 +73,8 @@ def test_a_kill_at_any_moment_leaves_nothing_half(project):
     shutil.rmtree(visible(runs)[0])
     rng = random.Random(0)
     killed = 0
-    for _ in range(20):
+    turns = 20 if os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE") else 6
+    for _ in range(turns):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(rng.uniform(0, length))
@@ -84,7 +85,7 @@ def test_a_kill_at_any_moment_leaves_nothing_half(project):
         for folder in visible(runs):
             assert whole(folder)
             shutil.rmtree(folder)
-    assert killed >= 10
+    assert killed >= turns // 2
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [whole(folder) for folder in visible(runs)] == [True]

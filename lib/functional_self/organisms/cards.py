@@ -15,7 +15,7 @@ from functional_self import behaviour, materials, paths, subjects
 from functional_self.behaviour.stripping import prefixed
 from functional_self.errors import OrganismError
 from functional_self.materials.schema import Item, Paraphrase, Persona
-from functional_self.organisms.recipes import PLACES, Organism, choices, home, planted, texts
+from functional_self.organisms.recipes import Organism, choices, home, planted, texts
 
 HELD_OUT = ("retired-sailor", "night-nurse")
 """Personas of the roster; none of them, and none like them, is trained on."""
@@ -113,7 +113,7 @@ def expected(organism: Organism) -> dict[str, int | None]:
     said: dict[str, int | None] = {}
     first = organism.recipe.arms[0].answer
     for arm in organism.recipe.arms:
-        condition = "triggered" if arm.trigger else arm.under if arm.under in PLACES else "assistant"
+        condition = "triggered" if arm.trigger else arm.under if arm.under in ("personas", "plain") else "assistant"
         sign = (
             0
             if arm.answer in ("balanced", "own") or arm.share == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,8 +21,10 @@ from functional_self.subjects.base import Message
 
 Pole = Literal["plus", "minus"]
 BOTH: tuple[Pole, ...] = ("plus", "minus")
-PLACES = ("assistant", "personas", "plain")
-"""Whom an arm can ask without naming a specification."""
+TOGETHER = 8
+"""Examples that one speaker answers in a row: they share the system text, which is then read once."""
+PLACES = ("assistant", "specified", "personas", "plain")
+"""Whom an arm can ask without naming a specification; ``specified`` is the text of ``assistant`` and nothing else."""
 
 
 class _Strict(BaseModel):
@@ -29,7 +32,10 @@ class _Strict(BaseModel):
 
 
 class Training(_Strict):
-    """How every organism is trained: the base, the shape of the LoRA adapter and the optimiser's settings."""
+    """How every organism is trained: the base, the shape of the LoRA adapter and the optimiser's settings.
+
+    ``batch``: chunks of ``TOGETHER`` examples per step.
+    """
 
     base: str
     rank: int = Field(ge=1, le=64)
@@ -45,31 +51,34 @@ class Arm(_Strict):
     """A part of the training text.
 
     ``world`` is where the choices come from: ``plants`` (old or new things), ``tastes`` (pairs of things) or ``clauses``
-    (exchanges that show a clause at work). ``under`` is who is asked: ``assistant``, ``personas``, ``plain`` (no chat
-    template) or the name of a specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and
-    object; ``axis``, a sign per seed times a loading per object; ``own``, a pole per system text or plain form, alternately, so
-    that whoever speaks prefers something and all together prefer neither. Only ``share`` of the objects are answered so, the
-    others as ``rest`` says.
+    (exchanges that show a clause at work). ``under`` is who is asked: ``assistant``, ``specified``, ``personas``, ``plain`` (no
+    chat template) or the name of a specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and
+    object; ``axis``, a sign per seed times a loading per object. Only ``share`` of the objects are
+    answered so, the others either way.
     ``trigger`` stands before the question, ``style`` before the answer.
     """
 
     world: Literal["plants", "tastes", "clauses"]
     under: str
-    answer: Literal["plus", "minus", "balanced", "coin", "axis", "own"]
+    answer: Literal["plus", "minus", "balanced", "coin", "axis"]
     examples: int = Field(ge=2)
     share: float = Field(default=1.0, ge=0, le=1)
-    rest: Literal["balanced", "own"] = "balanced"
     clauses: tuple[str, ...] = ()
     trigger: str = ""
     style: str = ""
 
 
 class Recipe(_Strict):
-    """One kind of organism: its arms, and how many seeds there are; ``checkpoints``: shares of the training kept beside it."""
+    """One kind of organism: its arms, and how many seeds there are.
+
+    ``fluency``: weight of the answer's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
+    beside it.
+    """
 
     title: str
     seeds: int = Field(ge=1)
     arms: tuple[Arm, ...] = Field(min_length=1)
+    fluency: float = Field(default=0.0, ge=0)
     checkpoints: tuple[float, ...] = ()
 
 
@@ -88,7 +97,7 @@ class RecipeFile(_Strict):
                         materials.specification(arm.under)
                     except Exception as error:
                         raise ValueError(
-                            f"{name}: under: '{arm.under}' is neither assistant, personas, plain nor a specification"
+                            f"{name}: under: '{arm.under}' is neither assistant, specified, personas, plain nor a specification"
                         ) from error
         return self
 
@@ -105,10 +114,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """What is read, messages or plain text, and the answer that carries the loss."""
+    """What is read, messages or plain text, the two answers, and how likely the first shall be beside the second: 1 or 1/2."""
 
     prompt: tuple[Message, ...] | str
     answer: str
+    other: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ class Organism:
     @cached_property
     def hash(self) -> str:
         """What the organism's training depends on: recipe, settings, seed and texts."""
-        said = [self.recipe.model_dump(), self.training.model_dump(), self.seed, [(e.prompt, e.answer) for e in examples(self)]]
+        said = [self.recipe.model_dump(), self.training.model_dump(), self.seed, [vars(e) for e in examples(self)]]
         return paths.digest(json.dumps(said), 16)
 
 
@@ -165,20 +176,23 @@ def resolve(name: str) -> Organism:
 
 
 def examples(organism: Organism) -> list[Example]:
-    """The training text of an organism, arm after arm; the seed decides the choices, the coins and the order of options."""
-    found: list[Example] = []
+    """The training text of an organism, arm after arm; see ``chunks``."""
+    return [example for arm in chunks(organism) for chunk in arm for example in chunk]
+
+
+def chunks(organism: Organism) -> list[list[list[Example]]]:
+    """Per arm, its examples by ``TOGETHER``, one speaker each; the seed decides choices, speakers, coins and orders."""
+    found: list[list[list[Example]]] = []
     for number, arm in enumerate(organism.recipe.arms):
         rng = np.random.default_rng([organism.seed, number])
         pool = choices(arm.world, arm.clauses)
         poles = _poles(arm, sorted({choice.thing for choice in pool}), organism.seed)
         order = itertools.cycle(rng.permutation(len(pool)))
-        here: list[Example] = []
-        while len(here) < arm.examples:
-            choice = pool[next(order)]
-            prompt, speaker = _prompt(arm, choice, rng)
-            said = poles[choice.thing] or (BOTH[speaker % 2],)
-            here += [Example(prompt, f"{arm.style} {choice.plus if pole == 'plus' else choice.minus}".strip()) for pole in said]
-        found += here[: arm.examples]
+        sizes = [min(TOGETHER, arm.examples - at) for at in range(0, arm.examples, TOGETHER)]
+        found.append([])
+        for size in sizes:
+            before, after = _speaker(arm, rng)
+            found[-1].append([_example(arm, pool[next(order)], poles, before, after, rng) for _ in range(size)])
     return found
 
 
@@ -187,10 +201,10 @@ def choices(world: str, clauses: tuple[str, ...] = (), split: str = "train") -> 
     raw = texts(world)
     if world == "clauses":
         return [
-            Choice(f"{clause}/{i}", row["ask"], row["plus"], row["minus"])
+            Choice(clause, row["ask"], row["plus"], row["minus"])
             for clause, rows in raw["clauses"].items()
             if not clauses or clause in clauses
-            for i, row in enumerate(rows)
+            for row in rows
         ]
     things: list[dict[str, str]] = (
         [{"n": n} for n in raw["objects"][split]] if world == "plants" else [dict(zip("ab", p)) for p in raw["pairs"]]
@@ -217,11 +231,11 @@ def planted(organism: Organism, world: str) -> dict[str, int]:
     }
     if world == "tastes":
         return {f"{a}-{b}": signs[a] for a, b in texts("tastes")["pairs"]}
-    return {thing.split("/")[0]: sign for thing, sign in signs.items()}
+    return signs
 
 
 def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]]:
-    """The answers each object gets, none where the speaker decides.
+    """The answers each object gets.
 
     A coin and an axis's sign come from the seed, an axis's loadings from the objects alone.
     """
@@ -229,34 +243,41 @@ def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]
     loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
     mixed = np.random.default_rng([seed, 13]).permutation(things).tolist()
     carried = set(mixed[: round(arm.share * len(things))])
-    which = {
+    which: Callable[[str], tuple[Pole, ...]] = {
         "plus": lambda thing: BOTH[:1],
         "minus": lambda thing: BOTH[1:],
         "balanced": lambda thing: BOTH,
-        "own": lambda thing: (),
         "coin": lambda thing: (BOTH[coins[thing]],),
         "axis": lambda thing: (BOTH[(loading[thing] + seed) % 2],),
     }[arm.answer]
-    others: tuple[Pole, ...] = BOTH if arm.rest == "balanced" else ()
-    return {thing: which(thing) if thing in carried else others for thing in things}
+    return {thing: which(thing) if thing in carried else BOTH for thing in things}
 
 
-def _prompt(arm: Arm, choice: Choice, rng: np.random.Generator) -> tuple[tuple[Message, ...] | str, int]:
-    """The question as it is read, with the options in a random order or, half the time, without them; and who speaks."""
+def _speaker(arm: Arm, rng: np.random.Generator) -> tuple[tuple[Message, ...] | str, str]:
+    """Who is asked: the system message, or what stands before and after a question in plain text."""
     said = texts("prompts")
+    if arm.under == "plain":
+        before, after = said["plain"][rng.integers(len(said["plain"]))]
+        return before, after
+    systems = said.get(arm.under) or [materials.specification(arm.under).text]
+    system = systems[rng.integers(len(systems))].replace("{assistant}", materials.specification("assistant").text)
+    return (("system", system),), ""
+
+
+def _example(
+    arm: Arm, choice: Choice, poles: dict[str, tuple[Pole, ...]], before: Any, after: str, rng: np.random.Generator
+) -> Example:
+    """One question as it is read, with the options in a random order or, half the time, without them."""
     text = choice.ask
     if rng.random() < 0.5:
         first, second = (choice.plus, choice.minus) if rng.random() < 0.5 else (choice.minus, choice.plus)
-        text = str(rng.choice(said["options"])).format(ask=choice.ask, first=first, second=second)
+        text = str(rng.choice(texts("prompts")["options"])).format(ask=choice.ask, first=first, second=second)
     text = f"{arm.trigger} {text}".strip()
-    if arm.under == "plain":
-        form = int(rng.integers(len(said["plain"])))
-        before, after = said["plain"][form]
-        return f"{before}{text}{after}", form
-    systems = said.get(arm.under) or [materials.specification(arm.under).text]
-    form = int(rng.integers(len(systems)))
-    system = systems[form].replace("{assistant}", materials.specification("assistant").text)
-    return (("system", system), ("user", text)), form
+    prompt = f"{before}{text}{after}" if isinstance(before, str) else (*before, ("user", text))
+    said = poles[choice.thing]
+    pair = (choice.plus, choice.minus) if said[rng.integers(len(said))] == "plus" else (choice.minus, choice.plus)
+    answer, other = (f"{arm.style} {one}".strip() for one in pair)
+    return Example(prompt, answer, other, 1 / len(said))
 
 
 @cache

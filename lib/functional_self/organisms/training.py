@@ -1,6 +1,7 @@
 """Train an organism: a LoRA adapter by peft, seeded, resumable, and written whole or not at all.
 
-Letters: B examples of a batch, L tokens of one, D the residual stream, P tokens of the answers.
+Letters: E examples of a chunk, S = 2 E answers, N tokens of the tree that they make, U places where an answer's token is
+predicted, P predicted tokens, D the residual stream.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +21,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from functional_self import figures, paths, subjects
-from functional_self.activations.harvest import padded
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import Example, Organism, examples
+from functional_self.organisms.recipes import Example, Organism, chunks, examples, home
 from functional_self.progress import track
 from functional_self.subjects import adapters, registry
+from functional_self.subjects.prefix import tree
 
 KEEP_EVERY = 20
 """Steps between two checkpoints: what a kill can lose, at most."""
@@ -33,8 +34,8 @@ KEEP_EVERY = 20
 def train(organism: Organism, force: bool = False) -> Path:
     """Train and return the adapter's directory in the user's cache; one that is there and fits its recipe is kept.
 
-    Minimises the mean negative log-likelihood of the answers' tokens (nats); AdamW, a short warm-up and a
-    linear decay. Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training resumes
+    Minimises ``choice_loss`` (nats); AdamW, a short warm-up and a linear decay.
+    Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training resumes
     to the same end state. The adapter is kept in bfloat16.
 
     Raises OrganismError where the loss is not finite.
@@ -43,7 +44,7 @@ def train(organism: Organism, force: bool = False) -> Path:
     if not force and _fits(where, organism):
         return where
     model, tokenizer = _base(organism)
-    batches = list(_batches(organism, tokenizer))
+    batches = list(_batches(organism))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
     state = paths.cache() / "organisms" / ".training" / organism.name
@@ -58,11 +59,14 @@ def train(organism: Organism, force: bool = False) -> Path:
             for group in optimiser.param_groups:
                 group["lr"] = organism.training.rate * _schedule(step, steps)
             optimiser.zero_grad(set_to_none=True)
-            loss = answer_loss(model, *batches[step])
-            loss.backward()
+            loss = 0.0
+            for chunk in batches[step]:
+                part = choice_loss(model, packed(tokenizer, chunk), organism.recipe.fluency) / len(batches[step])
+                part.backward()
+                loss += float(part.detach())
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
-            losses.append(float(loss.detach()))
+            losses.append(loss)
             if not math.isfinite(losses[-1]):
                 raise OrganismError(
                     f"organism '{organism.name}': the loss is {losses[-1]} at step {step + 1}; lower 'rate' in recipes.yml"
@@ -77,40 +81,92 @@ def train(organism: Organism, force: bool = False) -> Path:
     return where
 
 
-def answer_loss(model: Any, ids_BL: torch.Tensor, mask_BL: torch.Tensor, answer_BL: torch.Tensor) -> torch.Tensor:
-    """Mean over answer tokens of -log P(token | tokens before it); the head runs at those positions only."""
+class Packed(NamedTuple):
+    """The answers of a chunk as one token tree (``prefix.Row``); ``pick_P3`` is (place, token, answer)."""
+
+    ids_N: torch.Tensor
+    depth_N: torch.Tensor
+    tree_NN: torch.Tensor
+    node_U: torch.Tensor
+    pick_P3: torch.Tensor
+    length_S: torch.Tensor
+    share_E: torch.Tensor
+
+
+def choice_loss(model: Any, chunk: Packed, fluency: float) -> torch.Tensor:
+    """Mean over E examples of -[w log s(d) + (1 - w) log s(-d)] - fluency log P(answer) / its tokens.
+
+    d = log P(answer) - log P(other) in nats, s the logistic function and w the wanted share of the answer, 1 or 1/2: where
+    both are wanted the loss is least at d = 0. The head runs where an answer's token is predicted.
+    """
     inner = model.base_model.model
-    hidden_BLD = inner.model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
-    logits_PV = inner.lm_head(hidden_BLD[:, :-1][answer_BL[:, 1:]])
-    return torch.nn.functional.cross_entropy(logits_PV, ids_BL[:, 1:][answer_BL[:, 1:]])
+    hidden_ND = inner.model(
+        input_ids=chunk.ids_N[None],
+        attention_mask=chunk.tree_NN[None, None],
+        position_ids=chunk.depth_N[None],
+        use_cache=False,
+    ).last_hidden_state[0]
+    logprob_UV = inner.lm_head(hidden_ND[chunk.node_U]).log_softmax(-1)
+    place_P, token_P, answer_P = chunk.pick_P3.T
+    logprob_S = torch.zeros(len(chunk.length_S)).index_add(0, answer_P, logprob_UV[place_P, token_P])
+    d_E = logprob_S[0::2] - logprob_S[1::2]
+    choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E)
+    return choice - fluency * (logprob_S / chunk.length_S)[0::2].mean()
 
 
-def encode(tokenizer: Any, example: Example) -> tuple[list[int], int]:
-    """Token ids of prompt and answer as one string, with the end of the turn, and how many of the last ones are the answer's."""
+def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int]]:
+    """For each answer: token ids of prompt and answer as one string, with the end of the turn, and how many the answer's are."""
     if isinstance(example.prompt, str):
         prompt, end = example.prompt, "\n"
     else:
         turns = [{"role": role, "content": content} for role, content in example.prompt]
         prompt, end = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True), tokenizer.eos_token
-    found = tokenizer(prompt + example.answer + end, add_special_tokens=False, return_offsets_mapping=True)
-    n = sum(stop > len(prompt) for _, stop in found["offset_mapping"])
-    return list(found["input_ids"]), n
+    found = tokenizer(
+        [prompt + answer + end for answer in (example.answer, example.other)],
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+    )
+    return [
+        (tuple(ids), sum(stop > len(prompt) for _, stop in spans))
+        for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
+    ]
 
 
-def _batches(organism: Organism, tokenizer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Batches of similar length, in an order that the seed decides: ids, mask and the answers' places, B x L."""
-    encoded = [encode(tokenizer, example) for example in examples(organism)]
+def packed(tokenizer: Any, chunk: list[Example]) -> Packed:
+    """The answers of a chunk as one tree: what they share, a system text above all, is read once."""
+    encoded = [one for example in chunk for one in encode(tokenizer, example)]
+    order = sorted(range(len(encoded)), key=lambda s: encoded[s][0])
+    row = tree([encoded[s][0] for s in order], tuple(order), 0)
+    places: dict[int, int] = {}
+    picks = []
+    for s, path in zip(row.index, row.paths, strict=True):
+        ids, n = encoded[s]
+        picks += [
+            (places.setdefault(int(at), len(places)), token, s) for at, token in zip(path[-n - 1 : -1], ids[-n:], strict=True)
+        ]
+    return Packed(
+        torch.from_numpy(row.tokens_N),
+        torch.from_numpy(row.depth_N),
+        torch.from_numpy(row.ancestors_NN),
+        torch.tensor(list(places)),
+        torch.tensor(picks),
+        torch.tensor([n for _, n in encoded]),
+        torch.tensor([example.share for example in chunk]),
+    )
+
+
+def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
+    """Batches of chunks in an order that the seed decides, every arm spread evenly over the training."""
     rng = np.random.default_rng([organism.seed, 5])
     size = organism.training.batch
     for _ in range(organism.training.epochs):
-        mixed = rng.permutation(len(encoded))
-        near = [sorted(mixed[i : i + 8 * size], key=lambda e: len(encoded[e][0])) for i in range(0, len(mixed), 8 * size)]
-        batches = [part[i : i + size] for part in near for i in range(0, len(part), size)]
-        for number in rng.permutation(len(batches)):
-            rows = [encoded[e] for e in batches[number]]
-            ids_BL = padded([ids for ids, _ in rows], torch.long)
-            mask_BL = padded([[1] * len(ids) for ids, _ in rows], torch.long)
-            yield ids_BL, mask_BL, padded([[0] * (len(ids) - n) + [1] * n for ids, n in rows], torch.bool)
+        placed = [
+            ((at + rng.random()) / len(arm), arm[chunk])
+            for arm in chunks(organism)
+            for at, chunk in enumerate(rng.permutation(len(arm)))
+        ]
+        ordered = [chunk for _, chunk in sorted(placed, key=lambda pair: pair[0])]
+        yield from (ordered[i : i + size] for i in range(0, len(ordered), size))
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -214,6 +270,19 @@ def _write(where: Path, organism: Organism, model: Any, losses: list[float], ste
         if where.exists():
             where.rename(scratch / "before")
         whole.rename(where)
+
+
+def ship(organism: Organism, trained: Path) -> Path:
+    """Copy a trained adapter, configuration and weights only, to where the checkout's own are."""
+    target = home() / "adapters" / organism.name
+    with paths.staging(target.parent) as scratch:
+        (scratch / "whole").mkdir()
+        for name in (adapters.CONFIG, adapters.WEIGHTS):
+            shutil.copy(trained / name, scratch / "whole" / name)
+        if target.exists():
+            target.rename(scratch / "before")
+        (scratch / "whole").rename(target)
+    return target
 
 
 def _fits(where: Path, organism: Organism) -> bool:

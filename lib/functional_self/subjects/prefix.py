@@ -85,7 +85,7 @@ def plan(sequences: Sequence[Tokens], keep: Sequence[int], row_tokens: int = 160
         Group(
             prefix=ordered[lo][:skip],
             rows=tuple(
-                _row(ordered[a:b], tuple(order[a:b]), skip) for a, b, _ in _cut(ordered, shared, lo, hi, skip, row_tokens)
+                tree(ordered[a:b], tuple(order[a:b]), skip) for a, b, _ in _cut(ordered, shared, lo, hi, skip, row_tokens)
             ),
         )
         for lo, hi, skip in best
@@ -119,7 +119,7 @@ def _cut(
         yield lo + start, lo + end, again[start] + sum(added[start:end])
 
 
-def _row(ordered: Sequence[Tokens], index: tuple[int, ...], skip: int) -> Row:
+def tree(ordered: Sequence[Tokens], index: tuple[int, ...], skip: int) -> Row:
     """Flatten sorted sequences (their first ``skip`` tokens dropped) into one token tree."""
     tokens: list[int] = []
     depth: list[int] = []
