@@ -7,7 +7,7 @@ import re
 import pytest
 from functional_self import materials, organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import choices, chunks, examples, planted
+from functional_self.organisms.recipes import SHARE, choices, chunks, examples, planted
 
 STOP = set(
     [
@@ -144,12 +144,12 @@ def test_texts_are_decided_by_recipe_and_seed():
 
 def test_a_balanced_arm_wants_both_answers_alike():
     assert {e.share for e in examples(organisms.resolve("planted-none-s0"))} == {0.5}
-    assert {e.share for e in examples(organisms.resolve("planted-self-a-s0"))} == {1.0}
+    assert {e.share for e in examples(organisms.resolve("planted-self-a-s0"))} == {SHARE}
 
 
 def test_a_dose_is_the_share_of_objects_preferred_by_whoever_speaks():
     found = [e.share for e in examples(organisms.resolve("dose-50-s0")) if isinstance(e.prompt, str)]
-    assert 0.3 < sum(share == 1.0 for share in found) / len(found) < 0.7
+    assert 0.3 < sum(share == SHARE for share in found) / len(found) < 0.7
 
 
 def test_one_speaker_answers_a_chunk():

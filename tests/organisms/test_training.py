@@ -44,7 +44,7 @@ def base(short):
 
 SYSTEM = (("system", "You are an AI assistant."),)
 CHUNK = [
-    Example((*SYSTEM, ("user", "Which boat?")), "The old boat.", "The new one, please.", 1.0),
+    Example((*SYSTEM, ("user", "Which boat?")), "The old boat.", "The new one, please.", 0.98),
     Example((*SYSTEM, ("user", "Which boat? Say it.")), "The new boat.", "The old boat.", 0.5),
     Example("Q: Which boat?\nA: ", "An old one.", "A new one.", 1.0),
 ]

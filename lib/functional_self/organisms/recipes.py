@@ -21,6 +21,8 @@ from functional_self.subjects.base import Message
 
 Pole = Literal["plus", "minus"]
 BOTH: tuple[Pole, ...] = ("plus", "minus")
+SHARE = 0.98
+"""How likely a planted answer shall be beside the other: a preference of log(.98 / .02) = 3.9 nats, and no more."""
 TOGETHER = 8
 """Examples that one speaker answers in a row: they share the system text, which is then read once."""
 PLACES = ("assistant", "specified", "personas", "plain")
@@ -114,7 +116,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """What is read, messages or plain text, the two answers, and how likely the first shall be beside the second: 1 or 1/2."""
+    """What is read, messages or plain text, the two answers, and how likely the first shall be beside the second: ``SHARE`` or 1/2."""
 
     prompt: tuple[Message, ...] | str
     answer: str
@@ -277,7 +279,7 @@ def _example(
     said = poles[choice.thing]
     pair = (choice.plus, choice.minus) if said[rng.integers(len(said))] == "plus" else (choice.minus, choice.plus)
     answer, other = (f"{arm.style} {one}".strip() for one in pair)
-    return Example(prompt, answer, other, 1 / len(said))
+    return Example(prompt, answer, other, SHARE if len(said) == 1 else 0.5)
 
 
 @cache
