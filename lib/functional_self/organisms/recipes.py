@@ -116,7 +116,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """What is read, messages or plain text, the two answers, and how likely the first shall be beside the second: ``SHARE`` or 1/2."""
+    """What is read, messages or plain text, the two answers, and the first's wanted share of both: ``SHARE`` or 1/2."""
 
     prompt: tuple[Message, ...] | str
     answer: str

@@ -97,7 +97,8 @@ def choice_loss(model: Any, chunk: Packed, fluency: float) -> torch.Tensor:
     """Mean over E examples of -[w log s(d) + (1 - w) log s(-d)] - fluency log P(answer) / its tokens.
 
     d = log P(answer) - log P(other) in nats, s the logistic function and w the wanted share of the answer: the loss is
-    least at d = log(w / (1 - w)), so that the size of what is planted is known. The head runs where an answer's token is predicted.
+    least at d = log(w / (1 - w)), so that the size of what is planted is known. The head runs where it is
+    needed.
     """
     inner = model.base_model.model
     hidden_ND = inner.model(
