@@ -114,15 +114,7 @@ def expected(organism: Organism) -> dict[str, int | None]:
     first = organism.recipe.arms[0].answer
     for arm in organism.recipe.arms:
         condition = "triggered" if arm.trigger else arm.under if arm.under in ("personas", "plain") else "assistant"
-        sign = (
-            0
-            if arm.answer in ("balanced", "own") or arm.share == 0
-            else None
-            if arm.share < 1
-            else 1
-            if arm.answer == first
-            else -1
-        )
+        sign = 0 if arm.answer == "balanced" or arm.share == 0 else None if arm.share < 1 else 1 if arm.answer == first else -1
         said.setdefault(condition, sign)
     return said
 
