@@ -23,18 +23,19 @@ from functional_self.organisms import training
 from dataclasses import replace
 training.KEEP_EVERY = 1
 o = organisms.resolve("planted-self-a-s0")
-arms = tuple(a.model_copy(update={"examples": 8}) for a in o.recipe.arms)
-o = replace(o, recipe=o.recipe.model_copy(update={"arms": arms}))
+arms = tuple(a.model_copy(update={"examples": 16}) for a in o.recipe.arms)
+o = replace(o, recipe=o.recipe.model_copy(update={"arms": arms}), training=o.training.model_copy(update={"batch": 1}))
 print(training.train(o))
 """
 
 
 @pytest.fixture(scope="module")
 def short():
-    """A dozen steps of one organism."""
+    """Six steps of one organism, of a chunk each."""
     whole = organisms.resolve("planted-self-a-s0")
-    arms = tuple(arm.model_copy(update={"examples": 8}) for arm in whole.recipe.arms)
-    return replace(whole, recipe=whole.recipe.model_copy(update={"arms": arms}))
+    arms = tuple(arm.model_copy(update={"examples": 16}) for arm in whole.recipe.arms)
+    training = whole.training.model_copy(update={"batch": 1})
+    return replace(whole, recipe=whole.recipe.model_copy(update={"arms": arms}), training=training)
 
 
 @pytest.fixture(scope="module")
