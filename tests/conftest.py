@@ -17,10 +17,14 @@ from typing import Any
 import pytest
 from functional_self import materials
 from live import live, server, without_answers
+from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["live", "server"]  # fixtures: a live NDIF server, see tests/ndif/
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = ("ndif", "book")
+"""Folders whose tests share something that takes long to make."""
+LONGEST = ("/ndif/", "/test_chapters", "/book/", "/organisms/", "/runs/")
 
 TINY = """---
 jupytext:
@@ -173,13 +177,23 @@ def bank():
     return [*items, *shuffled(items), *materials.items("known")]
 
 
-@pytest.hookimpl(tryfirst=True)  # the workers' own hook reads the marks
+class Together(LoadScopeScheduling):
+    """Two workers: what shares a live server or a built book stays on one, the longest first; the rest goes file by file.
+
+    pytest-xdist's own groups do nothing under pytest 9.2, whose ``nodeid`` no longer takes the suffix they write.
+    """
+
+    def _split_scope(self, nodeid):
+        return nodeid.partition("::")[0] if nodeid.split("/")[1] not in SHARED else nodeid.split("/")[1]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Two workers: what shares a live server or a built book stays on one; the rest goes file by file."""
-    for item in items:
-        together = {"live", "server"} & set(getattr(item, "fixturenames", ()))
-        group = "live" if together else "book" if "/book/" in item.nodeid else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    """The parts that take minutes come first, so that no worker ends with one of them alone."""
+    items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
 
 
 def leftovers(folder: Path) -> list[str]:

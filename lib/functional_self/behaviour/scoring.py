@@ -42,6 +42,7 @@ def score(
     reference: Subject | None = None,
     orders: Literal["both", "alternate"] = "both",
     role: bool = True,
+    baseline: bool = True,
 ) -> pd.DataFrame:
     """Log-probabilities of full option texts, one row per item x paraphrase x order x context x persona.
 
@@ -60,20 +61,22 @@ def score(
         reference: a frozen subject whose baseline is kept beside the subject's own.
         orders: ``both``, or ``alternate``: every other item in one order, the rest in the other, a balanced subset.
         role: whether a system message gives the subject its role; without one the prompt starts with the context.
+        baseline: whether the subject's own baseline is asked; scores ``raw`` and ``reference`` need none.
     """
     specification = specification or materials.specification("assistant")
     contexts = contexts or (Context(id="bare", title="nothing before the question"),)
     personas = personas or (Persona(id="specified", title="the specification"),)
     rows, requests = _prompts(items, contexts, personas, paraphrases, specification, orders, role)
-    asked = [(row, f, request) for row, per_row in enumerate(requests) for f, request in per_row]
+    formed = [(row, f, request) for row, per_row in enumerate(requests) for f, request in per_row]
+    asked = [one for one in formed if baseline or one[1] != "base"]
     with track(f"scoring {subject.name}", len(asked)) as advance:
         logprobs = subject.option_logprobs([request for _, _, request in asked], advance)
     table = pd.DataFrame(rows)
     _add(table, asked, logprobs)
     if reference is not None:
-        baseline = [(row, "reference", request) for row, f, request in asked if f == "base"]
-        with track(f"baseline of {reference.name}", len(baseline)) as advance:
-            _add(table, baseline, reference.option_logprobs([request for _, _, request in baseline], advance))
+        asked = [(row, "reference", request) for row, f, request in formed if f == "base"]
+        with track(f"baseline of {reference.name}", len(asked)) as advance:
+            _add(table, asked, reference.option_logprobs([request for _, _, request in asked], advance))
     return table
 
 

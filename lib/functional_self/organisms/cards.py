@@ -71,10 +71,13 @@ def tuning(organism: Organism) -> list[tuple[Item, int]]:
     return found
 
 
-def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False) -> list[Effect]:
+def measure(
+    organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False, only: Sequence[str] = ()
+) -> list[Effect]:
     """Effects under the specification, under held-out personas, in plain text without a role, and under its trigger.
 
     Every ``every``-th item, in one order each, both keyings. Where nothing is planted the sign is the items' own plus.
+    ``only`` names the conditions that are measured, all where it is empty: assistant, personas, plain, triggered.
     """
     chosen = tuning(organism) if tune else battery(organism)[::every]
     items = [item for item, _ in chosen]
@@ -94,11 +97,19 @@ def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool
         conditions.append(("triggered", prefixed(items, triggers[0]), None, None))
     found = []
     for condition, asked, personas, template in conditions:
+        if only and condition not in only:
+            continue
         contents = []
         for name in (f"{organism.training.base}+{organism.name}", organism.training.base):
             subject = subjects.load(name, template=template)
             table = behaviour.score(
-                subject, asked, personas=personas, paraphrases=paraphrases, orders="alternate", role=template is None
+                subject,
+                asked,
+                personas=personas,
+                paraphrases=paraphrases,
+                orders="alternate",
+                role=template is None,
+                baseline=False,
             )
             contents.append(behaviour.responses(table, "raw").set_index(["family", "item", "paraphrase", "persona"])["content"])
         change = (contents[0] - contents[1]).groupby(["family", "item"]).mean().reset_index()
