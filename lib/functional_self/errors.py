@@ -17,6 +17,10 @@ class SubjectError(FunctionalSelfError):
     """A subject is unknown, cannot be fetched, or its files do not check."""
 
 
+class TermsError(SubjectError):
+    """A subject has terms of use that were not accepted; it is not fetched without that."""
+
+
 class RemoteError(SubjectError):
     """An NDIF server cannot be reached, refuses, or failed; what is known of the job is in the journal."""
 

@@ -174,10 +174,10 @@ def drift_plot(rates: pd.DataFrame) -> Figure:
     return figure
 
 
-def forest_plot(found: pd.DataFrame, label: str, lines: Sequence[float] = (0.0,)) -> Figure:
+def forest_plot(found: pd.DataFrame, label: str, lines: Sequence[float] = (0.0,), unit: str = "items") -> Figure:
     """Estimates with 95% intervals, a panel per ``panel`` and a line per ``row``; dashed lines at all ``lines`` but zero.
 
-    Columns panel, row, estimate, low, high, n; ``label`` names the axis and its units.
+    Columns panel, row, estimate, low, high, n, counted in ``unit``; ``label`` names the axis and its units.
     """
     panels, names = (list(dict.fromkeys(found[column])) for column in ("panel", "row"))
     with matplotlib.rc_context(STYLE):
@@ -193,7 +193,7 @@ def forest_plot(found: pd.DataFrame, label: str, lines: Sequence[float] = (0.0,)
                 axes.plot(row["estimate"], y, "os^Dv"[y % 5], color=colour)
             for x in lines:
                 axes.axvline(x, color=INK, lw=0.8, ls="--" if x else "-")
-            axes.set_title(f"{panel} (n = {int(rows['n'].max())} items)", loc="left", fontsize=9)
+            axes.set_title(f"{panel} (n = {int(rows['n'].max())} {unit})", loc="left", fontsize=9)
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel(label, loc="right")

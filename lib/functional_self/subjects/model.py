@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,16 +36,24 @@ class LanguageSubject:
         """The prompt text: the subject's own chat template with the assistant's turn ``opened``.
 
         A subject without a chat template, or told so, reads the turns as plain text, a blank line between them; ``template``
-        ``ASKER/ANSWERER`` names who speaks there.
+        ``ASKER/ANSWERER`` names who speaks there, and ``raw`` says nothing but the turns' own text.
         """
-        turns = [{"role": role, "content": content} for role, content in messages]
+        if self.template == "raw":
+            return self._first + "".join(content for _, content in messages)
         asker, named, answerer = self.template.partition("/")
         if named or self.template == "none" or self.model.tokenizer.chat_template is None:
             who = {"user": asker, "assistant": answerer} if named else {"assistant": "Assistant"}
             said = "".join(f"{who.get(role, role.title())}: {content}\n\n" for role, content in messages)
-            return said + (f"{who['assistant']}: " if opened else "")
+            return self._first + said + (f"{who['assistant']}: " if opened else "")
+        turns = [{"role": role, "content": content} for role, content in messages]
         how = {"enable_thinking": False} if self.template == "no-thinking" else {}
         return self.model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened, **how)
+
+    @cached_property
+    def _first(self) -> str:
+        """The token that the tokenizer by itself puts before a text, in plain text too; a chat template has its own."""
+        tokenizer = self.model.tokenizer
+        return tokenizer.bos_token if tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id else ""
 
     def option_logprobs(self, requests: Sequence[Request], progress: Progress | None = None) -> list[tuple[float, ...]]:
         """log P(option | messages) = sum_t log P(token_t | tokens before it), in nats.
@@ -158,10 +167,10 @@ def _batches(group: Group, targets: Sequence[Tokens]) -> Iterator[tuple[list[int
     while rows:
         size = max(1, BATCH_TOKENS // len(rows[0].tokens_N))
         batch, rows = rows[:size], rows[size:]
-        yield [s for row in batch for s in row.index], _pack(batch, targets)
+        yield [s for row in batch for s in row.index], pack(batch, targets)
 
 
-def _pack(batch: Sequence[Row], targets: Sequence[Tokens]) -> forward.Batch:
+def pack(batch: Sequence[Row], targets: Sequence[Tokens]) -> forward.Batch:
     """B rows as tensors; the last nodes of sequence s predict its ``targets[s]``."""
     B, N = len(batch), max(len(row.tokens_N) for row in batch)
     ids_BN = torch.zeros(B, N, dtype=torch.long)

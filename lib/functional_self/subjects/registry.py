@@ -26,12 +26,21 @@ class _Entry(BaseModel):
     title: str
 
 
+Requirement = Annotated[str, Field(pattern=r"^[\w.-]+==[\w.]+$")]
+
+
 class Wheel(_Entry):
-    """A GGUF file inside one pinned wheel of the user's package index; ``model`` is what the hub calls it."""
+    """A GGUF file inside one pinned wheel of the user's package index; ``model`` is what the hub calls it.
+
+    A file too long for one wheel is in several: ``parts`` maps each one's requirement to the piece in it, in order. Where
+    there are ``terms`` of use, it is fetched only once the user has accepted them.
+    """
 
     kind: Literal["wheel"]
-    requirement: str = Field(pattern=r"^[\w.-]+==[\w.]+$")
+    requirement: Requirement
     file: str
+    parts: dict[Requirement, str] = {}
+    terms: str = ""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     model: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     licence: str
