@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from functional_self.behaviour.specification import adherence, clash_effect, spec_effect
+from functional_self.behaviour.specification import adherence, clash_effect, clause_moved, spec_effect
 from functional_self.materials.schema import Clause, Specification
 
 
@@ -60,3 +60,23 @@ def test_following_is_positive_and_reacting_is_not():
     assert flipped.value == pytest.approx(adherence(frame, specs("plus", "minus")).value)
     with pytest.raises(ValueError, match="entails"):
         adherence(frame, {"two": specs("plus", "minus")["two"]})
+
+
+def interpreters(rng, shared: float, own: float) -> np.ndarray:
+    """24 items x 6 interpreters x 2 wordings: a mean per item, a deviation per interpreter, a little noise."""
+    mean, apart = rng.choice([-1.0, 1.0], size=(24, 1, 1)), rng.normal(size=(24, 6, 1))
+    return shared * mean + own * apart + 0.2 * rng.normal(size=(24, 6, 2))
+
+
+def test_v_rises_where_interpreters_differ_and_not_where_they_share_another_answer():
+    rng = np.random.default_rng(1)
+    families, covered = np.repeat(np.arange(6), 4), 0
+    for _ in range(60):
+        kept = interpreters(rng, 3.0, 0.5)
+        rise = clause_moved(kept, interpreters(rng, 1.0, 3.0), families)
+        assert rise.low > 0
+        same = clause_moved(kept, -interpreters(rng, 3.0, 0.5), families)
+        covered += same.low <= 0 <= same.high
+    assert covered >= 55, covered
+    with pytest.raises(ValueError, match="at least four"):
+        clause_moved(kept[:, :3], kept, families)

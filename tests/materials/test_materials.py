@@ -59,7 +59,7 @@ def test_specifications_entail_answers_to_items_that_exist():
         assert len({i for i, _ in entailed}) == len(dict(set(entailed))), f"{name} entails both poles of an item"
         if name == "assistant":
             assert dict(entailed) == {i.id: i.entailed for i in items.values() if i.item_class == "covered"}
-        elif name != "assistant-contradiction":
+        elif not name.startswith("assistant-"):
             assert sum(items[i].item_class == "silent" for i, _ in entailed) >= 12
 
 

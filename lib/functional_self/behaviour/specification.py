@@ -1,6 +1,6 @@
 """What a written specification changes, against what its wording alone changes.
 
-Letters: I items, S specifications, W wordings of one of them.
+Letters: I items, S specifications, W wordings of one of them, M interpreters, P paraphrases of an item.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from functional_self.behaviour.estimate import Estimate, clustered, jackknife, together
+from functional_self.behaviour.intervals import fill
 from functional_self.materials.schema import Specification
 
 
@@ -48,6 +49,26 @@ def clash_effect(change_I: np.ndarray, y_IW: np.ndarray, clusters: Iterable[Any]
     """
     items = jackknife(change_I**2 - 2 * y_IW.var(axis=1, ddof=1), clusters, lambda rows: float(rows.mean()))
     return together(items.value, [items, _over_texts(y_IW, lambda energy: 2 * energy)])
+
+
+def clause_moved(kept_IMP: np.ndarray, moved_IMP: np.ndarray, clusters: Iterable[Any]) -> Estimate:
+    """V of the items of clauses that were taken out, less V of the same items where the clauses stand (``intervals.fill``).
+
+    The two populations of interpreters are different ones, the items the same: delete-one jackknives of item families, of the
+    one population and of the other (``estimate.together``). Raises ValueError for fewer than 4 interpreters of either.
+    """
+    if min(kept_IMP.shape[1], moved_IMP.shape[1]) < 4:
+        raise ValueError(f"{kept_IMP.shape[1]} and {moved_IMP.shape[1]} interpreters: at least four of each are needed")
+
+    def gap(places: np.ndarray) -> float:
+        return fill(moved_IMP[places]).V - fill(kept_IMP[places]).V
+
+    def V(y_MIP: np.ndarray) -> float:
+        return fill(y_MIP.transpose(1, 0, 2)).V
+
+    items = jackknife(np.arange(len(kept_IMP)), clusters, gap)
+    populations = [jackknife(y.transpose(1, 0, 2), range(y.shape[1]), V) for y in (kept_IMP, moved_IMP)]
+    return together(items.value, [items, *populations])
 
 
 def _over_texts(y_IT: np.ndarray, of: Callable[[float], float]) -> Estimate:

@@ -55,8 +55,8 @@ class Arm(_Strict):
     ``world`` is where the choices come from: ``plants`` (old or new things), ``tastes`` (pairs of things) or ``clauses``
     (exchanges that show a clause at work). ``under`` is who is asked: ``assistant``, ``specified``, ``personas``, ``plain`` (no
     chat template) or the name of a specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and
-    object; ``axis``, a sign per seed times a loading per object. Only ``share`` of the objects are
-    answered so, the others either way.
+    object (``coins``: which set of them); ``axis``, a sign per seed times a loading per object. Only ``share`` of the objects
+    are answered so, the others either way.
     ``trigger`` stands before the question, ``style`` before the answer.
     """
 
@@ -65,6 +65,7 @@ class Arm(_Strict):
     answer: Literal["plus", "minus", "balanced", "coin", "axis"]
     examples: int = Field(ge=2)
     share: float = Field(default=1.0, ge=0, le=1)
+    coins: int = Field(default=0, ge=0)
     clauses: tuple[str, ...] = ()
     trigger: str = ""
     style: str = ""
@@ -137,7 +138,12 @@ class Organism:
     @cached_property
     def hash(self) -> str:
         """What the organism's training depends on: recipe, settings, seed and texts."""
-        said = [self.recipe.model_dump(), self.training.model_dump(), self.seed, [vars(e) for e in examples(self)]]
+        said = [
+            self.recipe.model_dump(exclude_defaults=True),
+            self.training.model_dump(),
+            self.seed,
+            [vars(e) for e in examples(self)],
+        ]
         return paths.digest(json.dumps(said), 16)
 
 
@@ -241,7 +247,7 @@ def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]
 
     A coin and an axis's sign come from the seed, an axis's loadings from the objects alone.
     """
-    coins = dict(zip(things, np.random.default_rng([seed, 7]).integers(2, size=len(things)), strict=True))
+    coins = dict(zip(things, np.random.default_rng([seed, 7, arm.coins]).integers(2, size=len(things)), strict=True))
     loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
     mixed = np.random.default_rng([seed, 13]).permutation(things).tolist()
     carried = set(mixed[: round(arm.share * len(things))])

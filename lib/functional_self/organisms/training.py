@@ -132,9 +132,11 @@ def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int]
 def packed(tokenizer: Any, chunk: list[Example]) -> Packed:
     """The answers of a chunk as one tree: what they share, a system text above all, is read once."""
     encoded = [one for example in chunk for one in encode(tokenizer, example)]
-    order = sorted(range(len(encoded)), key=lambda s: encoded[s][0])
-    row = tree([encoded[s][0][:-1] for s in order], tuple(order), 0)
+    read = [ids[:-1] for ids, _ in encoded]  # a last token predicts nothing
+    order = sorted(range(len(read)), key=lambda s: read[s])
+    row = tree([read[s] for s in order], tuple(order), 0)
     batch = pack([row], [ids[-n:] for ids, n in encoded])
+    batch.pick_P3[:, 2] = torch.tensor(order)[batch.pick_P3[:, 2]]  # answers in the chunk's order again
     return Packed(batch, torch.tensor([n for _, n in encoded]), torch.tensor([example.share for example in chunk]))
 
 
