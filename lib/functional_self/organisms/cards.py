@@ -15,7 +15,7 @@ from functional_self import behaviour, materials, paths, subjects
 from functional_self.behaviour.stripping import prefixed
 from functional_self.errors import OrganismError
 from functional_self.materials.schema import Item, Paraphrase, Persona
-from functional_self.organisms.recipes import Organism, choices, home, planted, texts
+from functional_self.organisms.recipes import PLACES, Organism, choices, home, planted, texts
 
 HELD_OUT = ("retired-sailor", "night-nurse")
 """Personas of the roster; none of them, and none like them, is trained on."""
@@ -48,8 +48,8 @@ def battery(organism: Organism) -> list[tuple[Item, int]]:
         signs = planted(organism, world)
         for item in materials.items({"clauses": "void"}.get(world, world)):
             if world == "clauses":
-                if item.item_class == "covered" and set(item.clauses) & signs.keys():
-                    found.append((item, 1 if item.entailed == "plus" else -1))
+                if item.item_class == "covered" and (about := [signs[clause] for clause in item.clauses if clause in signs]):
+                    found.append((item, about[0] * (1 if item.entailed == "plus" else -1)))
             elif world == "tastes":
                 found.append((item, signs[item.id]))
             else:
@@ -74,7 +74,7 @@ def tuning(organism: Organism) -> list[tuple[Item, int]]:
 def measure(
     organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False, only: Sequence[str] = ()
 ) -> list[Effect]:
-    """Effects under the specification, under held-out personas, in plain text without a role, and under its trigger.
+    """Effects under the specification of the first arm, under held-out personas, in plain text without a role, and under its trigger.
 
     Every ``every``-th item, in one order each, both keyings. Where nothing is planted the sign is the items' own plus.
     ``only`` names the conditions that are measured, all where it is empty: assistant, personas, plain, triggered.
@@ -87,6 +87,8 @@ def measure(
         people = [
             Persona(id=f"tune-{i}", title="to choose recipes by", system=text) for i, text in enumerate(texts("prompts")["tune"])
         ]
+    read = organism.recipe.arms[0].under
+    specification = None if read in PLACES else materials.specification(read)
     triggers = [arm.trigger for arm in organism.recipe.arms if arm.trigger]
     conditions: list[tuple[str, Sequence[Item], list[Persona] | None, str | None]] = [
         ("assistant", items, None, None),
@@ -107,6 +109,7 @@ def measure(
                 asked,
                 personas=personas,
                 paraphrases=paraphrases,
+                specification=specification,
                 orders="alternate",
                 role=template is None,
                 baseline=False,
