@@ -74,7 +74,7 @@ def tuning(organism: Organism) -> list[tuple[Item, int]]:
 def measure(
     organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False, only: Sequence[str] = ()
 ) -> list[Effect]:
-    """Effects under the specification of the first arm, under held-out personas, in plain text without a role, and under its trigger.
+    """Effects under the first arm's specification, under held-out personas, in plain text without a role, and triggered.
 
     Every ``every``-th item, in one order each, both keyings. Where nothing is planted the sign is the items' own plus.
     ``only`` names the conditions that are measured, all where it is empty: assistant, personas, plain, triggered.

@@ -75,7 +75,7 @@ class Recipe(_Strict):
     """One kind of organism: its arms, and how many seeds there are.
 
     ``fluency``: weight of the answer's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
-    beside it.
+    beside it; ``rank``: another rank than the file's, the adapter's scale alpha / rank kept.
     """
 
     title: str
@@ -83,6 +83,7 @@ class Recipe(_Strict):
     arms: tuple[Arm, ...] = Field(min_length=1)
     fluency: float = Field(default=0.0, ge=0)
     checkpoints: tuple[float, ...] = ()
+    rank: int | None = Field(default=None, ge=1, le=64)
 
 
 class RecipeFile(_Strict):
@@ -180,7 +181,10 @@ def resolve(name: str) -> Organism:
     if recipe is None or found is None or int(found[2]) >= recipe.seeds:
         known = ", ".join(f"{kind}-s0..{r.seeds - 1}" if r.seeds > 1 else f"{kind}-s0" for kind, r in recipes().organisms.items())
         raise OrganismError(f"organism '{name}' is unknown; there are {known}")
-    return Organism(name, found[1], int(found[2]), recipe, recipes().training)
+    training = recipes().training
+    if recipe.rank is not None:
+        training = training.model_copy(update={"rank": recipe.rank, "alpha": training.alpha * recipe.rank // training.rank})
+    return Organism(name, found[1], int(found[2]), recipe, training)
 
 
 def examples(organism: Organism) -> list[Example]:
