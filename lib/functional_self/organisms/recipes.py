@@ -75,7 +75,7 @@ class Recipe(_Strict):
     """One kind of organism: its arms, and how many seeds there are.
 
     ``fluency``: weight of the answer's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
-    beside it; ``rank``: another rank than the file's, the adapter's scale alpha / rank kept.
+    beside it; ``rank`` and ``batch``: others than the file's, the adapter's scale alpha / rank kept.
     """
 
     title: str
@@ -84,6 +84,7 @@ class Recipe(_Strict):
     fluency: float = Field(default=0.0, ge=0)
     checkpoints: tuple[float, ...] = ()
     rank: int | None = Field(default=None, ge=1, le=64)
+    batch: int | None = Field(default=None, ge=1)
 
 
 class RecipeFile(_Strict):
@@ -182,8 +183,8 @@ def resolve(name: str) -> Organism:
         known = ", ".join(f"{kind}-s0..{r.seeds - 1}" if r.seeds > 1 else f"{kind}-s0" for kind, r in recipes().organisms.items())
         raise OrganismError(f"organism '{name}' is unknown; there are {known}")
     training = recipes().training
-    if recipe.rank is not None:
-        training = training.model_copy(update={"rank": recipe.rank, "alpha": training.alpha * recipe.rank // training.rank})
+    rank, batch = recipe.rank or training.rank, recipe.batch or training.batch
+    training = training.model_copy(update={"rank": rank, "alpha": training.alpha * rank // training.rank, "batch": batch})
     return Organism(name, found[1], int(found[2]), recipe, training)
 
 
