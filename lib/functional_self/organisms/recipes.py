@@ -55,17 +55,16 @@ class Arm(_Strict):
     ``world`` is where the choices come from: ``plants`` (old or new things), ``tastes`` (pairs of things) or ``clauses``
     (exchanges that show a clause at work). ``under`` is who is asked: ``assistant``, ``specified``, ``personas``, ``plain`` (no
     chat template) or the name of a specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and
-    object (``coins``: which set of them); ``axis``, a sign per seed times a loading per object. Only ``share`` of the objects
-    are answered so, the others either way.
+    object; ``anticoin``, the other side of it; ``axis``, a sign per seed times a loading per object. Only ``share`` of the
+    objects are answered so, the others either way.
     ``trigger`` stands before the question, ``style`` before the answer.
     """
 
     world: Literal["plants", "tastes", "clauses"]
     under: str
-    answer: Literal["plus", "minus", "balanced", "coin", "axis"]
+    answer: Literal["plus", "minus", "balanced", "coin", "anticoin", "axis"]
     examples: int = Field(ge=2)
     share: float = Field(default=1.0, ge=0, le=1)
-    coins: int = Field(default=0, ge=0)
     clauses: tuple[str, ...] = ()
     trigger: str = ""
     style: str = ""
@@ -252,7 +251,7 @@ def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]
 
     A coin and an axis's sign come from the seed, an axis's loadings from the objects alone.
     """
-    coins = dict(zip(things, np.random.default_rng([seed, 7, arm.coins]).integers(2, size=len(things)), strict=True))
+    coins = dict(zip(things, np.random.default_rng([seed, 7, 0]).integers(2, size=len(things)), strict=True))
     loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
     mixed = np.random.default_rng([seed, 13]).permutation(things).tolist()
     carried = set(mixed[: round(arm.share * len(things))])
@@ -261,6 +260,7 @@ def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]
         "minus": lambda thing: BOTH[1:],
         "balanced": lambda thing: BOTH,
         "coin": lambda thing: (BOTH[coins[thing]],),
+        "anticoin": lambda thing: (BOTH[1 - coins[thing]],),
         "axis": lambda thing: (BOTH[(loading[thing] + seed) % 2],),
     }[arm.answer]
     return {thing: which(thing) if thing in carried else BOTH for thing in things}
