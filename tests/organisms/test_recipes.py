@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 from functional_self import materials, organisms
@@ -96,6 +97,7 @@ def grams(text: str, n: int = 4) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
+@cache
 def tested() -> set[tuple[str, ...]]:
     """Every 4-gram of the items, personas and specifications that organisms are asked with."""
     found: set[tuple[str, ...]] = set()
