@@ -33,6 +33,10 @@ class OrganismError(FunctionalSelfError):
     """An organism is unknown, its recipe or card is not valid, or its training cannot go on."""
 
 
+class CrosscoderError(FunctionalSelfError):
+    """A crosscoder's settings, files or activations do not fit."""
+
+
 class ParameterError(FunctionalSelfError):
     """A chapter, preset or parameter is unknown, of the wrong type, or out of range."""
 

@@ -1,0 +1,116 @@
+"""Sparse codes: which latents are active, what they decode to, and gradients that touch active latents only.
+
+Letters: B batch, F latents, K = n d the widths of all n sources side by side, A active codes. Codes are kept by rows (CSR):
+``crow_B1`` says where each row's codes begin, ``col_A`` which latents they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+
+class Pattern(NamedTuple):
+    """Which codes of a batch are active, row by row; ``flat_A`` = row F + latent, ascending."""
+
+    crow_B1: torch.Tensor
+    col_A: torch.Tensor
+    flat_A: torch.Tensor
+    latents: int
+
+
+def pattern(flat_A: torch.Tensor, rows: int, latents: int) -> Pattern:
+    """The pattern of active codes given by their places row F + latent, in any order."""
+    flat_A = flat_A.sort().values
+    row_A = flat_A.div(latents, rounding_mode="floor")
+    crow_B1 = torch.zeros(rows + 1, dtype=torch.long, device=flat_A.device)
+    crow_B1[1:] = torch.bincount(row_A, minlength=rows).cumsum(0)
+    return Pattern(crow_B1, flat_A - row_A * latents, flat_A, latents)
+
+
+def largest(score_BF: torch.Tensor, count: int) -> torch.Tensor:
+    """Places row F + latent of the ``count`` largest positive scores of a batch, fewer where fewer are positive.
+
+    On a CPU a threshold is guessed from a sample and only what lies above it is partitioned: exact, and a fraction of
+    ``torch.topk``'s time over the flattened batch.
+    """
+    flat = score_BF.detach().reshape(-1)
+    if flat.is_cuda:
+        value_A, place_A = flat.topk(min(count, flat.numel()))
+        return place_A[value_A > 0]
+    scores = flat.numpy()
+    sample = scores[:: max(1, scores.size // 65536)]
+    enough = min(sample.size, 2 * count * sample.size // scores.size + 8)  # twice as many as needed lie above it, about
+    threshold = max(float(np.partition(sample, -enough)[-enough]), 0.0)
+    places = np.flatnonzero(scores > threshold)
+    if places.size < count and threshold > 0:  # the sample was unlucky
+        places = np.flatnonzero(scores > 0)
+    if places.size > count:
+        places = places[np.argpartition(scores[places], -count)[-count:]]
+    return torch.from_numpy(places)
+
+
+class _Encode(torch.autograd.Function):
+    """Active pre-activations; the gradients of weights and biases are products with the sparse gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, pre_BF: torch.Tensor, x_BK: torch.Tensor, W_FK: torch.Tensor, b_F: torch.Tensor, at: Pattern) -> Any:
+        ctx.at = at
+        ctx.save_for_backward(x_BK)
+        return pre_BF.reshape(-1)[at.flat_A]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_A: torch.Tensor) -> Any:
+        (x_BK,) = ctx.saved_tensors
+        return None, None, transposed(ctx.at, grad_A) @ x_BK, by_latent(ctx.at, grad_A), None
+
+
+class _Decode(torch.autograd.Function):
+    """sum_j f_j d_j over the active codes."""
+
+    @staticmethod
+    def forward(ctx: Any, f_A: torch.Tensor, D_FK: torch.Tensor, at: Pattern) -> torch.Tensor:
+        ctx.at = at
+        ctx.save_for_backward(f_A, D_FK)
+        return torch.nn.functional.embedding_bag(at.col_A, D_FK, at.crow_B1[:-1], mode="sum", per_sample_weights=f_A)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BK: torch.Tensor) -> Any:
+        f_A, D_FK = ctx.saved_tensors
+        at, grad_BK = ctx.at, grad_BK.contiguous()
+        shape = len(at.crow_B1) - 1, at.latents
+        empty = torch.sparse_csr_tensor(at.crow_B1, at.col_A, torch.zeros_like(f_A), shape, check_invariants=False)
+        grad_A = torch.sparse.sampled_addmm(empty, grad_BK, D_FK.T, beta=0.0).values()
+        return grad_A, transposed(at, f_A) @ grad_BK, None
+
+
+def transposed(at: Pattern, value_A: torch.Tensor) -> torch.Tensor:
+    """The codes as a sparse matrix of latents x rows."""
+    order_A = at.col_A.argsort(stable=True)
+    crow_F1 = torch.zeros(at.latents + 1, dtype=torch.long, device=value_A.device)
+    crow_F1[1:] = torch.bincount(at.col_A, minlength=at.latents).cumsum(0)
+    row_A = at.flat_A.div(at.latents, rounding_mode="floor")
+    shape = at.latents, len(at.crow_B1) - 1
+    return torch.sparse_csr_tensor(crow_F1, row_A[order_A], value_A[order_A], shape, check_invariants=False)
+
+
+def by_latent(at: Pattern, value_A: torch.Tensor) -> torch.Tensor:
+    """Sums of the codes' values by latent."""
+    return torch.zeros(at.latents, dtype=value_A.dtype, device=value_A.device).index_add_(0, at.col_A, value_A)
+
+
+def encode(x_BK: torch.Tensor, W_FK: torch.Tensor, b_F: torch.Tensor, pre_BF: torch.Tensor, at: Pattern) -> torch.Tensor:
+    """Active pre-activations W x + b, differentiable in W and b; ``pre_BF`` are all of them, computed before."""
+    active: torch.Tensor = _Encode.apply(pre_BF.detach(), x_BK, W_FK, b_F, at)
+    return active
+
+
+def decode(f_A: torch.Tensor, D_FK: torch.Tensor, at: Pattern) -> torch.Tensor:
+    """sum_j f_j d_j of every row, B x K, differentiable in the codes and the decoder."""
+    decoded: torch.Tensor = _Decode.apply(f_A, D_FK, at)
+    return decoded
