@@ -11,7 +11,7 @@ from functional_self.runs import chapter as chapters
 def test_a_chapter_runs_on_the_real_subject(name, at_quick):
     results = at_quick(name).results
     verdicts = [r["value"] for key, r in results.items() if key.startswith("verdict/")]
-    assert len(verdicts) >= 4
+    assert len(verdicts) >= (3 if name == "05-simulators" else 4)
     if name not in ("04-internalisation", "05-simulators"):  # which ask organisms, whose answers are known, and for stories
         assert not results["gates/random-twin/passed"]["value"]
         if not results["gates/subject/passed"]["value"]:
