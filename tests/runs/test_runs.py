@@ -73,7 +73,7 @@ def test_a_kill_at_any_moment_leaves_nothing_half(project):
     shutil.rmtree(visible(runs)[0])
     rng = random.Random(0)
     killed = 0
-    turns = 20 if os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE") else 4
+    turns = 20 if os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE") else 6
     for _ in range(turns):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
