@@ -38,11 +38,11 @@ def codes(text: str, motifs: Sequence[Motif], effects: Sequence[str], near: int 
     A motif is there where one of its objects and one of its uses stand at most ``near`` words apart, and an effect begins after
     both, at most ``reach`` words on. The rule has one form for every motif. Plurals of objects count.
     """
-    words = re.findall(r"[a-z'-]+", text.lower())
-    starts = [at for effect in effects if (said := effect.split()) for at in _places(words, said)]
+    words = _words(text)
+    starts = [at for effect in effects for at in _places(words, effect.split())]
     found = []
     for motif in motifs:
-        named = {form for word in motif.objects for form in (word, f"{word}s")}
+        named = _objects(motif)
         objects = [at for at, word in enumerate(words) if word in named]
         uses = [at for at, word in enumerate(words) if word in motif.uses]
         ends = [max(o, u) for o in objects for u in uses if abs(o - u) <= near]
@@ -53,11 +53,20 @@ def codes(text: str, motifs: Sequence[Motif], effects: Sequence[str], near: int 
 
 def mentions(text: str, motif: Motif) -> bool:
     """Whether one of a motif's objects stands in a text, whatever happens with it."""
-    return bool(set(re.findall(r"[a-z'-]+", text.lower())) & {form for word in motif.objects for form in (word, f"{word}s")})
+    return not _objects(motif).isdisjoint(_words(text))
 
 
-def _places(words: Sequence[str], said: Sequence[str]) -> list[int]:
-    return [at for at in range(len(words) - len(said) + 1) if list(words[at : at + len(said)]) == list(said)]
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z'-]+", text.lower())
+
+
+def _objects(motif: Motif) -> set[str]:
+    """The words for a motif's objects, one and several."""
+    return {form for word in motif.objects for form in (word, f"{word}s")}
+
+
+def _places(words: list[str], said: list[str]) -> list[int]:
+    return [at for at in range(len(words) - len(said) + 1) if words[at : at + len(said)] == said]
 
 
 def share(hits: int, n: int, level: float = 0.95) -> Estimate:

@@ -6,20 +6,30 @@ Letters: B batch, F latents, K = n d the widths of all n sources side by side, A
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 
-class Pattern(NamedTuple):
-    """Which codes of a batch are active, row by row; ``flat_A`` = row F + latent, ascending."""
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Which codes of a batch are active, row by row: ``row_A`` ascending, ``col_A`` the latents."""
 
     crow_B1: torch.Tensor
+    row_A: torch.Tensor
     col_A: torch.Tensor
-    flat_A: torch.Tensor
     latents: int
+
+    @cached_property
+    def by_column(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same by latents: where each latent's codes begin (F + 1), and their order; found once for both gradients."""
+        crow_F1 = torch.zeros(self.latents + 1, dtype=torch.long, device=self.col_A.device)
+        crow_F1[1:] = torch.bincount(self.col_A, minlength=self.latents).cumsum(0)
+        return crow_F1, self.col_A.argsort(stable=True)
 
 
 def pattern(flat_A: torch.Tensor, rows: int, latents: int) -> Pattern:
@@ -28,7 +38,7 @@ def pattern(flat_A: torch.Tensor, rows: int, latents: int) -> Pattern:
     row_A = flat_A.div(latents, rounding_mode="floor")
     crow_B1 = torch.zeros(rows + 1, dtype=torch.long, device=flat_A.device)
     crow_B1[1:] = torch.bincount(row_A, minlength=rows).cumsum(0)
-    return Pattern(crow_B1, flat_A - row_A * latents, flat_A, latents)
+    return Pattern(crow_B1, row_A, flat_A - row_A * latents, latents)
 
 
 def largest(score_BF: torch.Tensor, count: int) -> torch.Tensor:
@@ -60,7 +70,7 @@ class _Encode(torch.autograd.Function):
     def forward(ctx: Any, pre_BF: torch.Tensor, x_BK: torch.Tensor, W_FK: torch.Tensor, b_F: torch.Tensor, at: Pattern) -> Any:
         ctx.at = at
         ctx.save_for_backward(x_BK)
-        return pre_BF.reshape(-1)[at.flat_A]
+        return pre_BF[at.row_A, at.col_A]
 
     @staticmethod
     @once_differentiable
@@ -91,12 +101,9 @@ class _Decode(torch.autograd.Function):
 
 def transposed(at: Pattern, value_A: torch.Tensor) -> torch.Tensor:
     """The codes as a sparse matrix of latents x rows."""
-    order_A = at.col_A.argsort(stable=True)
-    crow_F1 = torch.zeros(at.latents + 1, dtype=torch.long, device=value_A.device)
-    crow_F1[1:] = torch.bincount(at.col_A, minlength=at.latents).cumsum(0)
-    row_A = at.flat_A.div(at.latents, rounding_mode="floor")
+    crow_F1, order_A = at.by_column
     shape = at.latents, len(at.crow_B1) - 1
-    return torch.sparse_csr_tensor(crow_F1, row_A[order_A], value_A[order_A], shape, check_invariants=False)
+    return torch.sparse_csr_tensor(crow_F1, at.row_A[order_A], value_A[order_A], shape, check_invariants=False)
 
 
 def by_latent(at: Pattern, value_A: torch.Tensor) -> torch.Tensor:

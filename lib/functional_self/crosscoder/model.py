@@ -108,11 +108,13 @@ class Crosscoder(torch.nn.Module):
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors, whole or not at all."""
         with paths.staging(folder.parent) as scratch:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, scratch / "model.safetensors")
-            (scratch / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
-            folder.mkdir(exist_ok=True)
-            for name in ("model.safetensors", "config.json"):
-                (scratch / name).replace(folder / name)
+            whole = scratch / "whole"
+            whole.mkdir()
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, whole / "model.safetensors")
+            (whole / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+            if folder.exists():
+                folder.rename(scratch / "before")
+            whole.rename(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Crosscoder:

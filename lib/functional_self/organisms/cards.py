@@ -71,13 +71,10 @@ def tuning(organism: Organism) -> list[tuple[Item, int]]:
     return found
 
 
-def measure(
-    organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False, only: Sequence[str] = ()
-) -> list[Effect]:
+def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False) -> list[Effect]:
     """Effects under the first arm's specification, under held-out personas, in plain text without a role, and triggered.
 
     Every ``every``-th item, in one order each, both keyings. Where nothing is planted the sign is the items' own plus.
-    ``only`` names the conditions that are measured, all where it is empty: assistant, personas, plain, triggered.
     """
     chosen = tuning(organism) if tune else battery(organism)[::every]
     items = [item for item, _ in chosen]
@@ -99,8 +96,6 @@ def measure(
         conditions.append(("triggered", prefixed(items, triggers[0]), None, None))
     found = []
     for condition, asked, personas, template in conditions:
-        if only and condition not in only:
-            continue
         contents = []
         for name in (f"{organism.training.base}+{organism.name}", organism.training.base):
             subject = subjects.load(name, template=template)
