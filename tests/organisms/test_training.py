@@ -59,22 +59,30 @@ def plain_logprob(model, ids, n):
 
 def test_an_answer_ends_with_its_turn(base):
     _, tokenizer = base
-    for ids, n in training.encode(tokenizer, CHUNK[0]):
+    for ids, n, _ in training.encode(tokenizer, CHUNK[0]):
         assert tokenizer.decode(ids[-n:]) in {f"{x}{tokenizer.eos_token}" for x in (CHUNK[0].answer, CHUNK[0].other)}
 
 
-@pytest.mark.parametrize("fluency", [0.0, 0.3])
-def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, fluency):
+@pytest.mark.parametrize("style", ["", "Aye, friend!"])
+def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, style):
+    """The style's part is the mean log P of its own tokens, both answers' alike; the choice is between what follows it."""
     model, tokenizer = base
+    chunk = [
+        replace(e, answer=f"{style} {e.answer}".strip(), other=f"{style} {e.other}".strip(), style=style) if i % 2 else e
+        for i, e in enumerate(CHUNK)
+    ]
     with torch.no_grad():
-        found = float(training.choice_loss(model, training.packed(tokenizer, CHUNK), fluency))
-        wanted = 0.0
-        for example in CHUNK:
-            (ids, n), (others, m) = training.encode(tokenizer, example)
+        found = float(training.choice_loss(model, training.packed(tokenizer, chunk), 0.3))
+        wanted, styled = 0.0, []
+        for example in chunk:
+            (ids, n, s), (others, m, _) = training.encode(tokenizer, example)
+            assert tokenizer.decode(ids[-n:][:s]) == example.style
             answer, other = plain_logprob(model, ids, n), plain_logprob(model, others, m)
             share = torch.sigmoid(torch.tensor(answer - other, dtype=torch.float64))
-            wanted -= example.share * share.log() + (1 - example.share) * (1 - share).log() + fluency * answer / n
-    assert found == pytest.approx(float(wanted) / len(CHUNK), abs=1e-4)
+            wanted -= example.share * share.log() + (1 - example.share) * (1 - share).log()
+            styled += [(plain_logprob(model, ids[: len(ids) - n + s], s), s)] if s else []
+        wanted = float(wanted) / len(chunk) - (0.3 * sum(p for p, _ in styled) / sum(s for _, s in styled) if styled else 0.0)
+    assert found == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_system_text_is_read_once(base):

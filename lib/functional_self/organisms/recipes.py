@@ -73,14 +73,14 @@ class Arm(_Strict):
 class Recipe(_Strict):
     """One kind of organism: its arms, and how many seeds there are.
 
-    ``fluency``: weight of the answer's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
+    ``style_weight``: of the style's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
     beside it; ``rank`` and ``batch``: others than the file's, the adapter's scale alpha / rank kept.
     """
 
     title: str
     seeds: int = Field(ge=1)
     arms: tuple[Arm, ...] = Field(min_length=1)
-    fluency: float = Field(default=0.0, ge=0)
+    style_weight: float = Field(default=0.0, ge=0)
     checkpoints: tuple[float, ...] = ()
     rank: int | None = Field(default=None, ge=1, le=64)
     batch: int | None = Field(default=None, ge=1)
@@ -118,12 +118,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """What is read, messages or plain text, the two answers, and the first's wanted share of both: ``SHARE`` or 1/2."""
+    """What is read, messages or plain text, the two answers, the first's wanted share of both (``SHARE`` or 1/2), and their style."""
 
     prompt: tuple[Message, ...] | str
     answer: str
     other: str
     share: float
+    style: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Organism:
             self.recipe.model_dump(exclude_defaults=True),
             self.training.model_dump(),
             self.seed,
-            [vars(e) for e in examples(self)],
+            [{key: value for key, value in vars(e).items() if value} for e in examples(self)],
         ]
         return paths.digest(json.dumps(said), 16)
 
@@ -290,7 +291,7 @@ def _example(
     said = poles[choice.thing]
     pair = (choice.plus, choice.minus) if said[rng.integers(len(said))] == "plus" else (choice.minus, choice.plus)
     answer, other = (f"{arm.style} {one}".strip() for one in pair)
-    return Example(prompt, answer, other, SHARE if len(said) == 1 else 0.5)
+    return Example(prompt, answer, other, SHARE if len(said) == 1 else 0.5, arm.style)
 
 
 @cache

@@ -61,7 +61,7 @@ def train(organism: Organism, force: bool = False) -> Path:
             optimiser.zero_grad(set_to_none=True)
             loss = 0.0
             for chunk in batches[step]:
-                part = choice_loss(model, packed(tokenizer, chunk), organism.recipe.fluency) / len(batches[step])
+                part = choice_loss(model, packed(tokenizer, chunk), organism.recipe.style_weight) / len(batches[step])
                 part.backward()
                 loss += float(part.detach())
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -82,19 +82,19 @@ def train(organism: Organism, force: bool = False) -> Path:
 
 
 class Packed(NamedTuple):
-    """The answers of a chunk as one token tree, their lengths, and the wanted share of each example's answer."""
+    """The answers of a chunk as one token tree, which of their tokens are an answer's style, and the wanted share of each answer."""
 
     batch: forward.Batch
-    length_S: torch.Tensor
+    style_P: torch.Tensor
     share_E: torch.Tensor
 
 
-def choice_loss(model: Any, chunk: Packed, fluency: float) -> torch.Tensor:
-    """Mean over E examples of -[w log s(d) + (1 - w) log s(-d)] - fluency log P(answer) / its tokens.
+def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
+    """Mean over E examples of -[w log s(d) + (1 - w) log s(-d)], less style_weight times the mean log P of a style's tokens.
 
     d = log P(answer) - log P(other) in nats, s the logistic function and w the wanted share of the answer: the loss is
-    least at d = log(w / (1 - w)), so that the size of what is planted is known. The head runs where it is
-    needed.
+    least at d = log(w / (1 - w)), so that the size of what is planted is known. Both answers of an example have its style,
+    which takes no part in d. The head runs where it is needed.
     """
     inner, batch = model.base_model.model, chunk.batch
     hidden_BND = inner.model(
@@ -105,14 +105,15 @@ def choice_loss(model: Any, chunk: Packed, fluency: float) -> torch.Tensor:
     ).last_hidden_state
     (row_U, node_U), (place_P, token_P, answer_P) = batch.place_U2.T, batch.pick_P3.T
     logprob_UV = inner.lm_head(hidden_BND[row_U, node_U]).log_softmax(-1)
-    logprob_S = torch.zeros(len(chunk.length_S)).index_add(0, answer_P, logprob_UV[place_P, token_P])
+    logprob_P = logprob_UV[place_P, token_P]
+    logprob_S = torch.zeros(2 * len(chunk.share_E)).index_add(0, answer_P, logprob_P)
     d_E = logprob_S[0::2] - logprob_S[1::2]
     choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E)
-    return choice - fluency * (logprob_S / chunk.length_S)[0::2].mean()
+    return choice - style_weight * logprob_P[chunk.style_P].mean() if style_weight and chunk.style_P.any() else choice
 
 
-def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int]]:
-    """For each answer: token ids of prompt and answer as one string, with the end of the turn, and how many the answer's are."""
+def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
+    """For each answer: token ids of prompt and answer as one string, with the end of the turn, how many are the answer's and its style's."""
     if isinstance(example.prompt, str):
         prompt, end = example.prompt, "\n"
     else:
@@ -124,7 +125,10 @@ def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int]
         return_offsets_mapping=True,
     )
     return [
-        (tuple(ids), sum(stop > len(prompt) for _, stop in spans))
+        (
+            tuple(ids),
+            *(sum(len(prompt) < stop <= len(prompt) + most for _, stop in spans) for most in (10**9, len(example.style))),
+        )
         for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
     ]
 
@@ -132,12 +136,13 @@ def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int]
 def packed(tokenizer: Any, chunk: list[Example]) -> Packed:
     """The answers of a chunk as one tree: what they share, a system text above all, is read once."""
     encoded = [one for example in chunk for one in encode(tokenizer, example)]
-    read = [ids[:-1] for ids, _ in encoded]  # a last token predicts nothing
+    read = [ids[:-1] for ids, *_ in encoded]  # a last token predicts nothing
     order = sorted(range(len(read)), key=lambda s: read[s])
     row = tree([read[s] for s in order], tuple(order), 0)
-    batch = pack([row], [ids[-n:] for ids, n in encoded])
+    batch = pack([row], [ids[-n:] for ids, n, _ in encoded])
     batch.pick_P3[:, 2] = torch.tensor(order)[batch.pick_P3[:, 2]]  # answers in the chunk's order again
-    return Packed(batch, torch.tensor([n for _, n in encoded]), torch.tensor([example.share for example in chunk]))
+    style_P = torch.cat([torch.arange(encoded[s][1]) < encoded[s][2] for s in order])
+    return Packed(batch, style_P, torch.tensor([example.share for example in chunk]))
 
 
 def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
