@@ -118,7 +118,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """What is read, messages or plain text, the two answers, the first's wanted share of both (``SHARE`` or 1/2), and their style."""
+    """What is read, messages or plain text; the two answers, the first's wanted share of both (``SHARE`` or 1/2), their style."""
 
     prompt: tuple[Message, ...] | str
     answer: str

@@ -82,7 +82,7 @@ def train(organism: Organism, force: bool = False) -> Path:
 
 
 class Packed(NamedTuple):
-    """The answers of a chunk as one token tree, which of their tokens are an answer's style, and the wanted share of each answer."""
+    """The answers of a chunk as one token tree, which of their tokens are of a style, and the wanted share of each answer."""
 
     batch: forward.Batch
     style_P: torch.Tensor
@@ -113,7 +113,7 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
 
 
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
-    """For each answer: token ids of prompt and answer as one string, with the end of the turn, how many are the answer's and its style's."""
+    """For each answer: token ids of prompt, answer and end of the turn as one string; how many are the answer's, and its style's."""
     if isinstance(example.prompt, str):
         prompt, end = example.prompt, "\n"
     else:
