@@ -113,7 +113,7 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
 
 
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
-    """For each answer: token ids of prompt, answer and end of the turn as one string; how many are the answer's, and its style's."""
+    """For each answer: token ids of prompt, answer and end of turn as one string; how many are the answer's and its style's."""
     if isinstance(example.prompt, str):
         prompt, end = example.prompt, "\n"
     else:
