@@ -188,6 +188,11 @@ def resolve(name: str) -> Organism:
     return Organism(name, found[1], int(found[2]), recipe, training)
 
 
+def series(organism: Organism) -> list[str]:
+    """The names of the checkpoints kept along an organism's training, in order: NAME-c0, NAME-c1, ..."""
+    return [f"{organism.name}-c{number}" for number in range(len(organism.recipe.checkpoints))]
+
+
 def examples(organism: Organism) -> list[Example]:
     """The training text of an organism, arm after arm; see ``chunks``."""
     return [example for arm in chunks(organism) for chunk in arm for example in chunk]

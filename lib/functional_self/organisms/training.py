@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from functional_self import figures, paths, subjects
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import Example, Organism, chunks, examples, home
+from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, series
 from functional_self.progress import track
 from functional_self.subjects import adapters, forward, registry
 from functional_self.subjects.model import pack
@@ -50,9 +50,7 @@ def train(organism: Organism, force: bool = False) -> Path:
     state = paths.cache() / "organisms" / ".training" / organism.name
     losses = [] if force else _resume(state, organism, model, optimiser)
     started, steps = time.process_time(), len(batches)
-    marks = {
-        max(1, round(share * steps)): f"{organism.name}-c{number}" for number, share in enumerate(organism.recipe.checkpoints)
-    }
+    marks = dict(zip((max(1, round(share * steps)) for share in organism.recipe.checkpoints), series(organism), strict=True))
     with track(f"training {organism.name}", steps) as advance:
         advance(len(losses))
         for step in range(len(losses), steps):
@@ -262,17 +260,17 @@ def _write(where: Path, organism: Organism, model: Any, losses: list[float], ste
         whole.rename(where)
 
 
-def ship(organism: Organism, trained: Path) -> Path:
-    """Copy a trained adapter, configuration and weights only, to where the checkout's own are."""
-    target = home() / "adapters" / organism.name
-    with paths.staging(target.parent) as scratch:
-        (scratch / "whole").mkdir()
-        for name in (adapters.CONFIG, adapters.WEIGHTS):
-            shutil.copy(trained / name, scratch / "whole" / name)
-        if target.exists():
-            target.rename(scratch / "before")
-        (scratch / "whole").rename(target)
-    return target
+def ship(organism: Organism, trained: Path) -> None:
+    """Copy a trained adapter and its checkpoints, configuration and weights only, to where the checkout's own are."""
+    for one in (*series(organism), organism.name):
+        target = home() / "adapters" / one
+        with paths.staging(target.parent) as scratch:
+            (scratch / "whole").mkdir()
+            for name in (adapters.CONFIG, adapters.WEIGHTS):
+                shutil.copy(trained.with_name(one) / name, scratch / "whole" / name)
+            if target.exists():
+                target.rename(scratch / "before")
+            (scratch / "whole").rename(target)
 
 
 def _fits(where: Path, organism: Organism) -> bool:
