@@ -26,7 +26,6 @@ reproduce: environment subject ## re-execute every chapter at the quick preset a
 	$(CLI) reproduce
 
 test: environment subject debian .venv-ndif/.complete ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
-	$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test-ndif: environment subject debian .venv-ndif/.complete ## only the tests on a live NDIF server of their own (redis, moto, Ray, the api)
