@@ -1,7 +1,7 @@
 """The shipped corpus: texts that a subject wrote once, from seeds, with the project's own prompts; and how to write it again.
 
 ``python -m functional_self.activations.corpus`` writes it: batches of ``SIZE`` texts, each kept in the cache as soon as it is
-there, so that a killed run goes on where it was and a longer corpus begins with a shorter one.
+there, so that a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import importlib.metadata
 import itertools
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +33,8 @@ TURNS = ("dialogue", "instruction", "prose")
 """What batches hold, in turn; prose is half stories, half plain."""
 USER, ANSWER, AGAIN, PROSE = 32, 112, 80, 176
 """Tokens at most: a user's message, the first answer, a later one, and prose."""
+BANKS, PROMPTS = ("void", "plants", "tastes", "known"), 512
+"""Where the project's own prompts are from, and how many there are."""
 WORDS: dict[str, list[str]] = yaml.safe_load((HOME / "recipe.yml").read_text(encoding="utf-8"))
 """First words of texts and messages, and personas beside the roster's: trades, manners, starts, follows, openings, proses."""
 
@@ -41,27 +42,21 @@ WORDS: dict[str, list[str]] = yaml.safe_load((HOME / "recipe.yml").read_text(enc
 def make(batches: int, to: Path = HOME, subject: str = "smollm2") -> dict[str, Any]:
     """Write ``NAME.jsonl.gz`` and its card ``NAME.json`` from so many batches, and return the card.
 
-    Each batch has seeds of its own, ``SEED`` + 10 x its number onwards. The project's own prompts stand among the texts, and
-    three batches, one of each sort, are shuffled together.
+    Each batch has seeds of its own, ``SEED`` + 10 x its number onwards, so a longer corpus holds a shorter one's texts. The
+    project's own prompts stand among them, all in one order by ``SEED``: any beginning of the corpus is a sample of it.
     """
     model = subjects.load(subject, store=False)
     raw = subjects.load(subject, store=False, template="raw")
     kept = paths.cache() / "corpus" / f"{subject}-{paths.digest(model.revision + recipe(), 12)}"
-    rows: list[dict[str, Any]] = []
-    block: list[dict[str, Any]] = []
+    rows = list(_prompts())
     with track(f"writing the corpus with {subject}", batches) as advance:
         for number in range(batches):
             path = kept / f"{number:03d}.json"
             if not path.is_file():
-                started = time.process_time()
-                found = batch(model, raw, number)
-                said = {"texts": found, "process_seconds": round(time.process_time() - started, 1)}
-                paths.write_text(path, json.dumps(said, ensure_ascii=False))
-            block += [*json.loads(path.read_text(encoding="utf-8"))["texts"], *_prompts(number)]
-            if number % len(TURNS) == len(TURNS) - 1 or number == batches - 1:
-                rows += [block[i] for i in np.random.default_rng([SEED, number, 2]).permutation(len(block))]
-                block = []
+                paths.write_text(path, json.dumps({"texts": batch(model, raw, number)}, ensure_ascii=False))
+            rows += json.loads(path.read_text(encoding="utf-8"))["texts"]
             advance(1)
+    rows = [rows[i] for i in np.random.default_rng(SEED).permutation(len(rows))]
     tokenizer = model.model.tokenizer  # type: ignore[attr-defined]
     for row in rows:
         whole = row["text"] if "text" in row else model.render(row["messages"], opened=False)  # type: ignore[attr-defined]
@@ -82,19 +77,15 @@ def batch(model: Any, raw: Any, number: int) -> list[dict[str, Any]]:
     seed = SEED + 10 * number
     kind = TURNS[number % len(TURNS)]
     if kind == "prose":
-        begun = [
-            *rng.permutation(np.array(WORDS["openings"]))[: SIZE // 2],
-            *rng.permutation(np.array(WORDS["proses"]))[: SIZE // 2],
-        ]
-        more = _continued(raw, list(map(str, begun)), PROSE, seed)
+        begun = [str(one) for name in ("openings", "proses") for one in rng.permutation(np.array(WORDS[name]))[: SIZE // 2]]
+        more = _continued(raw, begun, PROSE, seed)
         kinds = [*["story"] * (SIZE // 2), *["plain"] * (SIZE // 2)]
         texts: list[dict[str, Any]] = [{"kind": kind, "text": text} for kind, text in zip(kinds, more, strict=True)]
     else:
         systems = list(map(str, rng.permutation(np.array(_systems()))[:SIZE])) if kind == "dialogue" else [""] * SIZE
         talks: list[list[Message]] = [[("system", system)] if system else [] for system in systems]
-        for turn, (starts, room) in enumerate(
-            ((WORDS["starts"], ANSWER), (WORDS["follows"], AGAIN))[: 2 if kind == "dialogue" else 1]
-        ):
+        exchanges = [(WORDS["starts"], ANSWER), (WORDS["follows"], AGAIN)][: 2 if kind == "dialogue" else 1]
+        for turn, (starts, room) in enumerate(exchanges):
             begun = [str(start) for start in rng.choice(np.array(starts), SIZE)]
             heads = [_open(model, talk) for talk in talks]
             asked = _continued(raw, begun, USER, seed + 2 * turn, heads)
@@ -139,16 +130,18 @@ def _sentence(text: str) -> str:
     return line[: end + 1] if end > 8 else line
 
 
-def _prompts(number: int) -> Iterator[dict[str, Any]]:
-    """The project's own prompts that stand beside a batch: items asked under the roster's personas, answered either way."""
-    rng = np.random.default_rng([SEED, number, 1])
-    bank, personas = materials.items("void"), [p for p in materials.personas("roster") if p.system]
-    for i in range(SIZE // 2):
-        item, persona = bank[int(rng.integers(len(bank)))], personas[int(rng.integers(len(personas)))]
+def _prompts() -> Iterator[dict[str, Any]]:
+    """The project's own prompts: items of every bank asked under the roster's personas, or no one's, answered either way."""
+    rng = np.random.default_rng([SEED, 1])
+    banks = [materials.items(name) for name in BANKS]
+    systems = [str(p.system) for p in materials.personas("roster") if p.system]
+    for i in range(PROMPTS):
+        bank = banks[i % len(banks)]
+        item = bank[int(rng.integers(len(bank)))]
         wording = item.paraphrases[int(rng.integers(len(item.paraphrases)))]
         answer = (wording.plus, wording.minus)[int(rng.integers(2))]
-        talk = [("system", str(persona.system)), ("user", wording.ask), ("assistant", answer)]
-        yield {"id": f"prompt-{number:03d}-{i:02d}", "kind": "prompt", "messages": talk}
+        system = [("system", systems[int(rng.integers(len(systems)))])] if rng.random() < 0.75 else []
+        yield {"id": f"prompt-{i:03d}", "kind": "prompt", "messages": [*system, ("user", wording.ask), ("assistant", answer)]}
 
 
 def _card(model: Any, rows: Sequence[dict[str, Any]], batches: int) -> dict[str, Any]:
@@ -166,7 +159,7 @@ def _card(model: Any, rows: Sequence[dict[str, Any]], batches: int) -> dict[str,
         "tokens": sum(tokens.values()),
         "tokens by kind": dict(sorted(tokens.items())),
         "kinds": "dialogue: persona, two exchanges; instruction: one exchange; user turns are the model's too after first words; "
-        "story and plain: continuations; prompt: the project's own items under its personas, not generated",
+        "story and plain: continuations; prompt: the project's own items, not generated",
         "licence": "generated by a model under Apache-2.0; the prompts and this selection under CC-BY-4.0",
         "limits": "sampled text of a small model: often wrong, sometimes rude or senseless; no statement of the authors'",
         "packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
