@@ -4,5 +4,22 @@ from __future__ import annotations
 
 from functional_self.activations.harvest import Store, harvest
 from functional_self.activations.patching import patch
+from functional_self.activations.shards import Shards, read, write
+from functional_self.activations.streaming import Rows, Statistics, Stream, statistics, stream
+from functional_self.activations.texts import card, texts
 
-__all__ = ["Store", "harvest", "patch"]
+__all__ = [
+    "Rows",
+    "Shards",
+    "Statistics",
+    "Store",
+    "Stream",
+    "card",
+    "harvest",
+    "patch",
+    "read",
+    "statistics",
+    "stream",
+    "texts",
+    "write",
+]

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from functional_self.activations import downstream
-from functional_self.activations.harvest import Store, bare, batched, padded
+from functional_self.activations.harvest import Store
+from functional_self.activations.tokens import bare, batched, padded
 from functional_self.errors import SubjectError
 from functional_self.progress import track
 from functional_self.subjects.base import Message
