@@ -18,6 +18,9 @@ from torch.autograd.function import once_differentiable
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
+
 @dataclass(frozen=True, eq=False)
 class Pattern:
     """Which codes of a batch are active, row by row: ``row_A`` ascending, ``col_A`` the latents."""
