@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -19,7 +21,7 @@ from functional_self.runs import claims, published
 from functional_self.runs.execute import Run
 
 Kind = Literal["subject", "organism", "control"]
-OUTCOMES: dict[str, str] = {
+MARKS: dict[str, str] = {
     "supported": "✓",
     "refuted": "✗",
     "not supported": "○",
@@ -45,7 +47,7 @@ class Thread(BaseModel):
 
 @dataclass(frozen=True)
 class Line:
-    """One verdict: what was ``said`` ``about`` a claim, of which ``subject``, from which run; ``outcome`` is one of ``OUTCOMES``.
+    """One verdict: what was ``said`` ``about`` a claim, of which ``subject``, from which run; ``outcome`` is one of ``MARKS``.
 
     ``kind`` says whose answers it is about: a ``subject``'s (evidence), an ``organism``'s (the instrument, calibrated on what was
     planted) or a ``control``'s (a simulated or random responder).
@@ -82,7 +84,7 @@ def threads() -> list[Thread]:
 def outcome(said: str) -> str:
     """The outcome at the head of a verdict's words: ``not measurable: G1 failed`` is ``not measurable``."""
     words = said.removeprefix(_CONTROL)
-    return next((name for name in sorted(OUTCOMES, key=len, reverse=True) if words.startswith(name)), "undefined")
+    return next((name for name in sorted(MARKS, key=len, reverse=True) if words.startswith(name)), "undefined")
 
 
 def slug(about: str) -> str:
@@ -116,8 +118,11 @@ def of_run(run: Run, which: str = "published") -> list[Line]:
 def subject(manifest: dict[str, Any], about: str) -> str:
     """Whose answers a statement is about: the subject it ends with, else the run's first; ``BASE+organisms`` of a page of organisms."""
     parameters, named = manifest["parameters"], manifest["subjects"]
-    if (last := about.rpartition(", ")[2]) in named:
+    last = about.rpartition(", ")[2]
+    if last in named:
         return str(last)
+    if last == "organisms":
+        return f"{next(iter(named), 'none')}+organisms"
     if asked := parameters.get("subjects") or parameters.get("subject"):
         return str(asked if isinstance(asked, str) else asked[0])
     base = str(parameters.get("base") or next(iter(named), "none"))
@@ -160,21 +165,44 @@ def forks(found: Iterable[Line]) -> Iterator[Line]:
         yield replace(total, claim="fork", about=f"the reading changes the verdict: {stem}", said=said, outcome=said, found=words)
 
 
-def checks(thread: str) -> list[dict[str, Any]]:
-    """The expectations of ``claims/*.yml`` about controls that belong to a claim, each with its ``outcome``."""
-    rows = [row for row in claims.verdicts() if row["thread"] == thread and row["control"]]
+def expected(claim: str) -> list[dict[str, Any]]:
+    """The expectations of ``claims/*.yml`` that belong to a claim, with both verdicts and an ``outcome`` for the published one."""
+    rows = [row for row in _judged(paths.root()) if row["thread"] == claim]
     return [row | {"outcome": _AS_EXPECTED.get(row["published"]["verdict"], "not run")} for row in rows]
 
 
+def evidence(claim: str, lines: Iterable[Line]) -> list[str]:
+    """Outcomes of the verdicts on a claim that are about subjects."""
+    return [line.outcome for line in lines if line.claim == claim and line.kind == "subject"]
+
+
+def instrument(claim: str, lines: Iterable[Line]) -> list[str]:
+    """Outcomes about the instrument: verdicts about organisms, and expectations about controls."""
+    planted = [line.outcome for line in lines if line.claim == claim and line.kind == "organism"]
+    return planted + [row["outcome"] for row in expected(claim) if row["control"]]
+
+
+def speaks(claim: str, lines: Iterable[Line]) -> list[str]:
+    """The chapters that record a verdict on a claim or register an expectation about it, in the book's order."""
+    named = {line.chapter for line in lines if line.claim == claim} | {row["chapter"] for row in expected(claim)}
+    return [name for name in chapters.chapters() if name in named]
+
+
 def tally(outcomes: Iterable[str]) -> dict[str, int]:
-    """How often each outcome occurs, in the order of ``OUTCOMES``; those that do not occur are left out."""
+    """How often each outcome occurs, in the order of ``MARKS``; those that do not occur are left out."""
     count = Counter(outcomes)
-    return {name: count[name] for name in OUTCOMES if count[name]}
+    return {name: count[name] for name in MARKS if count[name]}
 
 
 def words(outcomes: Iterable[str]) -> str:
     """A tally in words, ``not measured`` where there is nothing."""
     return ", ".join(f"{n} {name}" for name, n in tally(outcomes).items()) or "not measured"
+
+
+@cache
+def _judged(root: Path) -> list[dict[str, Any]]:
+    """Every expectation of a project with its verdicts, once a build: judging reads every run and what it depends on."""
+    return claims.verdicts()
 
 
 def _table(run: Run) -> list[dict[str, str]]:
