@@ -55,7 +55,7 @@ class Ledger(_Generated):
         if thread is None:
             raise RunError(f"fs-ledger: book/discussion.yml has no claim '{chapter}'")
         lines = [line for line in answers.lines() if line.claim == thread.id]
-        parts = [f'<p><span id="ledger-{thread.id}"></span><strong>{html.escape(_summary(thread.id, lines))}</strong></p>']
+        parts = [f'<p><strong>{html.escape(_summary(thread.id, lines))}</strong></p>']
         if lines:
             head = ["statement", "subject", "tier", "found", "verdict", "evidence"]
             parts.append(html_table(head, [_row(line) for line in lines], f"Recorded verdicts on '{thread.id}'"))
