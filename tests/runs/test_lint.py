@@ -1,4 +1,4 @@
-"""Numbers in prose have a record, and what is said is said of a named subject; code, years, names and questions are left alone."""
+"""Numbers in prose have a record and statements a named subject; code, years, names and questions are left alone."""
 
 from __future__ import annotations
 

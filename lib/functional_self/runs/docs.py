@@ -23,7 +23,9 @@ def link(name: str) -> str:
     """A link to a function's place in the reference; raises RunError where the library has no such public name."""
     module, _, bare = name.rpartition(".")
     if bare not in {node.name for node in _public(module)}:
-        raise RunError(f"fs-function: functional_self.{module} has no public '{bare}' of its own; name the module that defines it")
+        raise RunError(
+            f"fs-function: functional_self.{module} has no public '{bare}' of its own; name the module that defines it"
+        )
     return f'<a href="../book/api.html#api-{name}"><code>{html.escape(name)}</code></a>'
 
 
@@ -59,7 +61,8 @@ def _entry(module: str, node: ast.FunctionDef | ast.ClassDef) -> str:
     if isinstance(node, ast.ClassDef):
         methods = [x for x in node.body if isinstance(x, ast.FunctionDef) and not x.name.startswith("_") and ast.get_docstring(x)]
         inner = "".join(
-            f"<dt><code>{html.escape(x.name + signature(x))}</code></dt><dd>{text(ast.get_docstring(x) or '')}</dd>" for x in methods
+            f"<dt><code>{html.escape(x.name + signature(x))}</code></dt><dd>{text(ast.get_docstring(x) or '')}</dd>"
+            for x in methods
         )
         inner = f"<dl>{inner}</dl>" if inner else ""
     return f'<dt id="api-{name}"><code>{shown}</code></dt><dd>{text(ast.get_docstring(node) or "")}{inner}</dd>'

@@ -30,7 +30,9 @@ EVERY = re.compile(
 )
 """A sentence whose subject is models at large, unless a word ``before`` makes them another thing's models, or known ones."""
 POINTED = {"of", "in", "by", "among", "between", "from", "with", "about", "than", "for", "to", "the"}
-SUBJECT = re.compile(r"SmolLM2|gemma-3|Gemma|Llama-3|OLMo-3|Tulu-3|Claude 3|GPT-|random-weights|`[\w.+-]+`|\{cite:[pt]\}|\{fs-result\}|\{glue:text\}")
+SUBJECT = re.compile(
+    r"SmolLM2|gemma-3|Gemma|Llama-3|OLMo-3|Tulu-3|Claude 3|GPT-|random-weights|`[\w.+-]+`|\{cite:[pt]\}|\{fs-result\}|\{glue:text\}"
+)
 ATTRIBUTED = re.compile(
     r"\?|\b(?:whether|if|that|suppose|imagine|claims?|claimed|discussion|agenda|essay|thread|argues?|holds?|says?|said|reports?|reply|replies|"
     r"objection|hypothes[ie]s|predicts?|paraphrase|these|those|such|some|two|several|both)\b",

@@ -55,7 +55,7 @@ class Ledger(_Generated):
         if thread is None:
             raise RunError(f"fs-ledger: book/discussion.yml has no claim '{chapter}'")
         lines = [line for line in answers.lines() if line.claim == thread.id]
-        parts = [f'<p><strong>{html.escape(_summary(thread.id, lines))}</strong></p>']
+        parts = [f"<p><strong>{html.escape(_summary(thread.id, lines))}</strong></p>"]
         if lines:
             head = ["statement", "subject", "tier", "found", "verdict", "evidence"]
             parts.append(html_table(head, [_row(line) for line in lines], f"Recorded verdicts on '{thread.id}'"))
@@ -139,7 +139,15 @@ def _result(text: str) -> str:
         raise RunError(f"fs-result: the published run of '{chapter}' records no '{stem}'")
     found = run.results[stem]
     value, interval = found["value"], found["interval"]
-    shown = "undefined" if value is None else format(value, spec) if spec else f"{value:.3g}" if isinstance(value, float) else str(value)
+    shown = (
+        "undefined"
+        if value is None
+        else format(value, spec)
+        if spec
+        else f"{value:.3g}"
+        if isinstance(value, float)
+        else str(value)
+    )
     between = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no interval"
     shown = {".n": str(found["n"]), ".interval": between, ".full": f"{shown} {between} {found['unit']}".strip()}.get(part, shown)
     return f'<a class="fs-number" href="../book/status.html#run-{chapter}" title="run {run.name}">{html.escape(shown)}</a>'
@@ -154,7 +162,9 @@ def _row(line: Line) -> list[object]:
     against = " (speaks against the claim where it holds)" if line.against else ""
     where = "#run-" + line.chapter + ("" if line.which == "published" else "-local")
     links = f'{chapter_link(line.chapter, "#verdicts", "page")}, <a href="status.html{where}">run</a>'
-    who = {"subject": line.subject, "organism": f"{line.subject.partition('+')[0]}: organisms"}.get(line.kind, f"{line.subject}: control")
+    who = {"subject": line.subject, "organism": f"{line.subject.partition('+')[0]}: organisms"}.get(
+        line.kind, f"{line.subject}: control"
+    )
     why = html.escape(line.said.replace(line.outcome, "", 1).removeprefix(": "))
     said = Html(f'<strong class="fs-verdict">{MARKED[line.outcome]}</strong> <span class="fs-why">{why}</span>')
     return [line.about + against, who, f"{line.tier} ({line.which})", line.found, said, Html(links)]
@@ -221,7 +231,9 @@ def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> F
     names = list(evidence)
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(5.2, 0.32 * len(names) + 0.9))
-        for axes, (title, some) in zip(figure.subplots(1, 2, sharey=True), (("subjects", evidence), ("the instrument", instrument))):
+        for axes, (title, some) in zip(
+            figure.subplots(1, 2, sharey=True), (("subjects", evidence), ("the instrument", instrument))
+        ):
             widest = max(1, *(len(x) for x in some.values()))
             for y, name in enumerate(names):
                 left, tally = 0, answers.tally(some[name])
