@@ -30,13 +30,13 @@ MARKS: dict[str, str] = {
     "not run": "…",
     "not measured": "–",
 }
-"""What a line can say, with its mark. *Not supported*: the interval includes the null; *refuted*: it lies wholly on the other side."""
+"""What a line can say, with its mark. *Not supported*: the interval includes the null; *refuted*: it lies on the other side."""
 _CONTROL = "a control, not evidence: "
 _AS_EXPECTED = {"match": "supported", "differs": "refuted", "not measurable": "not measurable"}
 
 
 class Thread(BaseModel):
-    """One claim of the discussion: its id, our words for it, statements that hold where it fails, and what nothing measures yet."""
+    """One claim of the discussion: its id, our words for it, statements that hold where it fails, what nothing measures yet."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str = Field(pattern=r"^[a-z]+$")
@@ -116,7 +116,7 @@ def of_run(run: Run, which: str = "published") -> list[Line]:
 
 
 def subject(manifest: dict[str, Any], about: str) -> str:
-    """Whose answers a statement is about: the subject it ends with, else the run's first; ``BASE+organisms`` of a page of organisms."""
+    """Whose answers a statement is about: the subject it ends with, else the run's first; ``BASE+organisms`` for organisms."""
     parameters, named = manifest["parameters"], manifest["subjects"]
     last = about.rpartition(", ")[2]
     if last in named:
@@ -166,7 +166,7 @@ def forks(found: Iterable[Line]) -> Iterator[Line]:
 
 
 def expected(claim: str) -> list[dict[str, Any]]:
-    """The expectations of ``claims/*.yml`` that belong to a claim, with both verdicts and an ``outcome`` for the published one."""
+    """The expectations of ``claims/*.yml`` that belong to a claim, with both verdicts and the published one's ``outcome``."""
     rows = [row for row in _judged(paths.root()) if row["thread"] == claim]
     return [row | {"outcome": _AS_EXPECTED.get(row["published"]["verdict"], "not run")} for row in rows]
 

@@ -1,4 +1,4 @@
-"""The API reference: public functions and classes of a module with their docstrings, read from the source without importing it."""
+"""The API reference: public functions and classes of a module with their docstrings, read without importing it."""
 
 from __future__ import annotations
 

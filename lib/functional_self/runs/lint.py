@@ -31,7 +31,8 @@ EVERY = re.compile(
 """A sentence whose subject is models at large, unless a word ``before`` makes them another thing's models, or known ones."""
 POINTED = {"of", "in", "by", "among", "between", "from", "with", "about", "than", "for", "to", "the"}
 SUBJECT = re.compile(
-    r"SmolLM2|gemma-3|Gemma|Llama-3|OLMo-3|Tulu-3|Claude 3|GPT-|random-weights|`[\w.+-]+`|\{cite:[pt]\}|\{fs-result\}|\{glue:text\}"
+    r"SmolLM2|gemma-3|Gemma|Llama-3|OLMo-3|Tulu-3|Claude 3|GPT-|random-weights|`[\w.+-]+`|"
+    r"\{cite:[pt]\}|\{fs-result\}|\{glue:text\}"
 )
 ATTRIBUTED = re.compile(
     r"\?|\b(?:whether|if|that|suppose|imagine|claims?|claimed|discussion|agenda|essay|thread|argues?|holds?|says?|said|reports?|reply|replies|"
@@ -74,8 +75,8 @@ def numbers(text: str, offset: int = 0) -> Iterator[tuple[int, str]]:
 def generalisations(text: str, offset: int = 0) -> Iterator[tuple[int, str]]:
     """Line and sentence of every statement about models at large that names no subject, cites nobody and is nobody's claim.
 
-    A sentence is left alone where it is a question or a condition, is attributed, names a subject (or cites a work, or shows a
-    result, whose subject is on record), or points at models named before (*these*, *both*). List items and table cells are sentences.
+    A sentence is left alone where it is a question or a condition, is attributed, names a subject (or cites a work, or shows
+    a result, whose subject is on record), or points at models named before (*these*, *both*). List items and cells are sentences.
     """
     for line, content in _prose(text, offset):
         at = 0
@@ -97,13 +98,13 @@ def page(path: Path) -> list[str]:
         "record it in the chapter and refer to it, or write it as code or as a word"
         for line, number in numbers(text)
     ] + [
-        f"{where}:{line}: '{sentence[:90]}' speaks of models at large; name the subject and its revision, or say whose claim it is"
+        f"{where}:{line}: '{sentence[:90]}' speaks of models at large; name the subject and revision, or say whose claim it is"
         for line, sentence in generalisations(text)
     ]
 
 
 def _prose(text: str, offset: int) -> Iterator[tuple[int, str]]:
-    """Line and text of every paragraph, list item and table cell, those in directives' bodies as well; quotations are left out."""
+    """Line and text of every paragraph, list item and table cell, those in directives' bodies as well, but no quotation."""
     quoted = 0
     for token in _parser.parse(text):
         quoted += {"blockquote_open": 1, "blockquote_close": -1}.get(token.type, 0)

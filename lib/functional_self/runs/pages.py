@@ -1,4 +1,4 @@
-"""Directives and roles of the argument: the answer so far, the ledger, single results and named functions, made at every build."""
+"""Directives and roles of the argument, made at every build: the answer so far, the ledger, results and functions in prose."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Before(_Generated):
     """``{fs-before} [CHAPTER]``: verdicts of the runs that were published before on this machine, beside today's."""
 
     def html(self, chapter: str | None) -> str:
-        """A table of statements with what was said before and what is said now; nothing on a chapter's page, and a sentence elsewhere, where no run was replaced."""
+        """Statements with what was said before and now; where no run was replaced, nothing on a chapter's page and a sentence elsewhere."""
         names = [chapter] if chapter else chapters.chapters()
         rows = []
         for name in names:
@@ -109,7 +109,7 @@ class Api(_Generated):
 def result_role(
     name: str, rawtext: str, text: str, lineno: int, inliner: Inliner, options: Any = None, content: Sequence[str] = ()
 ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-    """``{fs-result}`CHAPTER NAME:FORMAT```: a published result in the prose, linked to its run; NAME may end in .n, .interval or .full."""
+    """``{fs-result}`CHAPTER NAME:FORMAT```: a published result, linked to its run; NAME may end in .n, .interval or .full."""
     return _inline(rawtext, lineno, inliner, lambda: _result(text))
 
 
@@ -205,8 +205,8 @@ def _sentence(lines: list[Line], said: list[str]) -> str:
     named = "; ".join(f"<code>{html.escape(name)}</code> ({html.escape(answers.revision(name, manifests))})" for name in who)
     tiers = ", ".join(sorted({m["preset"] for m in manifests}))
     return (
-        f"<p>{len(manifests)} chapters have a published run, at the tier {tiers}. They record {len(said)} verdicts about subjects: "
-        f"<strong>{answers.words(said)}</strong>. Subjects: {named}.</p>"
+        f"<p>{len(manifests)} chapters have a published run, at the tier {tiers}. They record {len(said)} verdicts about "
+        f"subjects: <strong>{answers.words(said)}</strong>. Subjects: {named}.</p>"
     )
 
 
