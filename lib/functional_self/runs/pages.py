@@ -81,7 +81,7 @@ class Before(_Generated):
     """``{fs-before} [CHAPTER]``: verdicts of the runs that were published before on this machine, beside today's."""
 
     def html(self, chapter: str | None) -> str:
-        """Statements with what was said before and now; where no run was replaced, nothing on a chapter's page and a sentence elsewhere."""
+        """Statements with what was said before and now; a sentence where no run was replaced, on a chapter's page nothing."""
         names = [chapter] if chapter else chapters.chapters()
         rows = []
         for name in names:
@@ -217,7 +217,8 @@ def _figure(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) ->
     )
     drawn = figures.to_svg(_bars(evidence, instrument), "answer", alt)
     caption = (
-        f"Counts of recorded verdicts, n after each bar. {', '.join(MARKED.values())}. Each verdict about an estimate compares a 95% interval with its null; the ledger prints "
+        f"Counts of recorded verdicts, n after each bar. {', '.join(MARKED.values())}. "
+        "Each verdict about an estimate compares a 95% interval with its null; the ledger prints "
         'the estimates and says what was never run. From the <a href="status.html">published runs</a>.'
     )
     return f'<figure class="fs-figure" id="figure-answer">{drawn}<figcaption>{caption}</figcaption></figure>'
