@@ -1,4 +1,4 @@
-"""A reader's way through the built book: from the index to any claim's evidence in three clicks, and no link that leads nowhere."""
+"""A way through the built book: from the index to any claim's evidence in three clicks, and no link that leads nowhere."""
 
 from __future__ import annotations
 
