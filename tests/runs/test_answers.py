@@ -63,7 +63,7 @@ def test_the_replaced_run_is_kept_beside_and_only_the_last_one(project):
     tiny = chapters.load("tiny")
     (project / "book" / "discussion.yml").write_text("- {id: void, claim: 'There is a void.'}\n")
     runs = [execute.run(tiny, overrides={"n_paraphrases": str(n)})[0] for n in (1, 2, 3)]
-    assert pages.Before.html(None, "tiny") == ""
+    assert pages.before("tiny") == ""
     names = [run.name for run in runs]
     for run in runs:
         published.publish(run)

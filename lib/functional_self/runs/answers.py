@@ -167,7 +167,7 @@ def forks(found: Iterable[Line]) -> Iterator[Line]:
 
 def expected(claim: str) -> list[dict[str, Any]]:
     """The expectations of ``claims/*.yml`` that belong to a claim, with both verdicts and the published one's ``outcome``."""
-    rows = [row for row in _judged(paths.root()) if row["thread"] == claim]
+    rows = [row for row in judged(paths.root()) if row["thread"] == claim]
     return [row | {"outcome": _AS_EXPECTED.get(row["published"]["verdict"], "not run")} for row in rows]
 
 
@@ -200,7 +200,7 @@ def words(outcomes: Iterable[str]) -> str:
 
 
 @cache
-def _judged(root: Path) -> list[dict[str, Any]]:
+def judged(root: Path) -> list[dict[str, Any]]:
     """Every expectation of a project with its verdicts, once a build: judging reads every run and what it depends on."""
     return claims.verdicts()
 

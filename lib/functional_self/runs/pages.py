@@ -2,135 +2,99 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 from docutils import nodes
-from docutils.parsers.rst.states import Inliner
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from functional_self import figures
+from functional_self import figures, paths
 from functional_self.errors import FunctionalSelfError, RunError, one_line
 from functional_self.runs import answers, docs, published
 from functional_self.runs import chapter as chapters
 from functional_self.runs.answers import MARKS, Line
-from functional_self.runs.directives import _Generated, verdict
+from functional_self.runs.directives import verdict
 from functional_self.tables import Html, html_table
 
 MARKED = {name: f"{mark} {name}" for name, mark in MARKS.items()}
 
 
-class Answer(_Generated):
+def answer(_: str) -> str:
     """``{fs-answer}``: the answer so far, as a sentence, one figure and one table over all claims of the discussion."""
-
-    def html(self, chapter: str | None) -> str:
-        """Counts of verdicts per claim, about subjects and about the instrument."""
-        threads, lines = answers.threads(), answers.lines(("published",))
-        evidence = {t.id: answers.evidence(t.id, lines) for t in threads}
-        instrument = {t.id: answers.instrument(t.id, lines) for t in threads}
-        rows = [
-            [
-                Html(f'<a href="09-ledger.html#ledger-{t.id}">{t.id}</a>'),
-                t.claim,
-                answers.words(evidence[t.id]),
-                answers.words(instrument[t.id]),
-                Html(", ".join(map(chapter_link, answers.speaks(t.id, lines))) or "none yet"),
-            ]
-            for t in threads
+    threads, lines = answers.threads(), _lines(("published",))
+    evidence = {t.id: answers.evidence(t.id, lines) for t in threads}
+    instrument = {t.id: answers.instrument(t.id, lines) for t in threads}
+    rows = [
+        [
+            Html(f'<a href="09-ledger.html#ledger-{t.id}">{t.id}</a>'),
+            t.claim,
+            answers.words(evidence[t.id]),
+            answers.words(instrument[t.id]),
+            Html(", ".join(map(chapter_link, answers.speaks(t.id, lines))) or "none yet"),
         ]
-        head = ["claim", "in short", "verdicts about subjects", "verdicts about the instrument", "chapters"]
-        said = [outcome for some in evidence.values() for outcome in some]
-        return _sentence(lines, said) + _figure(evidence, instrument) + html_table(head, rows, "The answer so far, by claim")
+        for t in threads
+    ]
+    head = ["claim", "in short", "verdicts about subjects", "verdicts about the instrument", "chapters"]
+    said = [outcome for some in evidence.values() for outcome in some]
+    return _sentence(lines, said) + _figure(evidence, instrument) + html_table(head, rows, "The answer so far, by claim")
 
 
-class Ledger(_Generated):
-    """``{fs-ledger} CLAIM``: every recorded verdict on one claim of the discussion, its expectations, figures and runs."""
-
-    def html(self, chapter: str | None) -> str:
-        """Verdicts by statement, subject and tier; expectations with both verdicts; what has no run; links to the evidence."""
-        thread = next((t for t in answers.threads() if t.id == chapter), None)
-        if thread is None:
-            raise RunError(f"fs-ledger: book/discussion.yml has no claim '{chapter}'")
-        lines = [line for line in answers.lines() if line.claim == thread.id]
-        parts = [f"<p><strong>{html.escape(_summary(thread.id, lines))}</strong></p>"]
-        if lines:
-            head = ["statement", "subject", "tier", "found", "verdict", "evidence"]
-            parts.append(html_table(head, [_row(line) for line in lines], f"Recorded verdicts on '{thread.id}'"))
-        if rows := answers.expected(thread.id):
-            head = ["expectation", "about", *published.KINDS]
-            shown = [
-                [
-                    Html(f'<a href="../chapters/{row["chapter"]}.html#claim-{row["id"]}">{html.escape(row["statement"])}</a>'),
-                    "the instrument" if row["control"] else "a subject",
-                    *(verdict(row[kind]) for kind in published.KINDS),
-                ]
-                for row in rows
+def ledger(claim: str) -> str:
+    """``{fs-ledger} CLAIM``: verdicts by statement, subject and tier; expectations; what has no run; links to the evidence."""
+    thread = next((t for t in answers.threads() if t.id == claim), None)
+    if thread is None:
+        raise RunError(f"fs-ledger: book/discussion.yml has no claim '{claim}'")
+    lines = [line for line in _lines(published.KINDS) if line.claim == thread.id]
+    parts = [f"<p><strong>{html.escape(_summary(thread.id, lines))}</strong></p>"]
+    if lines:
+        head = ["statement", "subject", "tier", "found", "verdict", "evidence"]
+        parts.append(html_table(head, [_row(line) for line in lines], f"Recorded verdicts on '{thread.id}'"))
+    if rows := answers.expected(thread.id):
+        head = ["expectation", "about", *published.KINDS]
+        shown = [
+            [
+                Html(f'<a href="../chapters/{row["chapter"]}.html#claim-{row["id"]}">{html.escape(row["statement"])}</a>'),
+                "the instrument" if row["control"] else "a subject",
+                *(verdict(row[kind]) for kind in published.KINDS),
             ]
-            parts.append(html_table(head, shown, f"Expectations registered for '{thread.id}'"))
-        named = answers.speaks(thread.id, lines)
-        parts.append(f"<p>{_figures(named)} {_tiers(named)}</p>")
-        if thread.waiting:
-            parts.append(f"<p><strong>Not measured yet.</strong> {html.escape(thread.waiting)}</p>")
-        return "".join(parts)
+            for row in rows
+        ]
+        parts.append(html_table(head, shown, f"Expectations registered for '{thread.id}'"))
+    named = answers.speaks(thread.id, lines)
+    parts.append(f"<p>{_figures(named)} {_tiers(named)}</p>")
+    if thread.waiting:
+        parts.append(f"<p><strong>Not measured yet.</strong> {html.escape(thread.waiting)}</p>")
+    return "".join(parts)
 
 
-class Before(_Generated):
-    """``{fs-before} [CHAPTER]``: verdicts of the runs that were published before on this machine, beside today's."""
+def before(chapter: str) -> str:
+    """``{fs-before} [CHAPTER]``: what the runs that were published before on this machine said, beside what is said now.
 
-    def html(self, chapter: str | None) -> str:
-        """Statements with what was said before and now; a sentence where no run was replaced, on a chapter's page nothing."""
-        names = [chapter] if chapter else chapters.chapters()
-        rows = []
-        for name in names:
-            old, new = published.find(name, published.BEFORE), published.find(name)
-            if old is None or new is None:
-                continue
-            now = {(x.claim, answers.slug(x.about)): x for x in answers.of_run(new)}
-            for line in answers.of_run(old, published.BEFORE):
-                after = now.get((line.claim, answers.slug(line.about)))
-                rows.append([line.claim, line.about, *_said(line), *(_said(after) if after else ("", "", "not recorded"))])
-        if not rows:
-            return "" if chapter else "<p>No published run has been replaced in this checkout.</p>"
-        head = ["claim", "statement", "run before", "subject before", "verdict before", "run now", "subject now", "verdict now"]
-        return html_table(head, rows, "Verdicts before and now")
-
-
-class Api(_Generated):
-    """``{fs-api} MODULE``: the public functions and classes of a module, from their docstrings."""
-
-    def html(self, chapter: str | None) -> str:
-        """A definition list with signatures and texts."""
-        return docs.page(str(chapter))
+    Where no run was replaced, nothing on a chapter's page and a sentence elsewhere.
+    """
+    names = [chapter] if chapter else chapters.chapters()
+    rows = []
+    for name in names:
+        old, new = published.find(name, published.BEFORE), published.find(name)
+        if old is None or new is None:
+            continue
+        now = {(x.claim, answers.slug(x.about)): x for x in answers.of_run(new)}
+        for line in answers.of_run(old, published.BEFORE):
+            after = now.get((line.claim, answers.slug(line.about)))
+            rows.append([line.claim, line.about, *_said(line), *(_said(after) if after else ("", "", "not recorded"))])
+    if not rows:
+        return "" if chapter else "<p>No published run has been replaced in this checkout.</p>"
+    head = ["claim", "statement", "run before", "subject before", "verdict before", "run now", "subject now", "verdict now"]
+    return html_table(head, rows, "Verdicts before and now")
 
 
-def result_role(
-    name: str, rawtext: str, text: str, lineno: int, inliner: Inliner, options: Any = None, content: Sequence[str] = ()
-) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+def result(text: str) -> str:
     """``{fs-result}`CHAPTER NAME:FORMAT```: a published result, linked to its run; NAME may end in .n, .interval or .full."""
-    return _inline(rawtext, lineno, inliner, lambda: _result(text))
-
-
-def function_role(
-    name: str, rawtext: str, text: str, lineno: int, inliner: Inliner, options: Any = None, content: Sequence[str] = ()
-) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-    """``{fs-function}`MODULE.NAME```: a library function, linked to its place in the API reference; it must exist."""
-    return _inline(rawtext, lineno, inliner, lambda: docs.link(text))
-
-
-def _inline(rawtext: str, lineno: int, inliner: Inliner, make: Callable[[], str]) -> tuple[list[Any], list[Any]]:
-    env = inliner.document.settings.env
-    env.metadata[env.docname]["functional_self_generated"] = "yes"
-    try:
-        return [nodes.raw(rawtext, make(), format="html")], []
-    except FunctionalSelfError as error:
-        message = inliner.reporter.error(one_line(error), line=lineno)
-        return [inliner.problematic(rawtext, rawtext, message)], [message]
-
-
-def _result(text: str) -> str:
     chapter, _, rest = text.strip().partition(" ")
     name, _, spec = rest.strip().partition(":")
     stem, part = next(((name.removesuffix(end), end) for end in (".n", ".interval", ".full") if name.endswith(end)), (name, ""))
@@ -138,19 +102,16 @@ def _result(text: str) -> str:
     if run is None or stem not in run.results:
         raise RunError(f"fs-result: the published run of '{chapter}' records no '{stem}'")
     found = run.results[stem]
-    value, interval = found["value"], found["interval"]
-    shown = (
-        "undefined"
-        if value is None
-        else format(value, spec)
-        if spec
-        else f"{value:.3g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    interval, shown = found["interval"], _shown(found["value"], spec)
     between = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no interval"
     shown = {".n": str(found["n"]), ".interval": between, ".full": f"{shown} {between} {found['unit']}".strip()}.get(part, shown)
     return f'<a class="fs-number" href="../book/status.html#run-{chapter}" title="run {run.name}">{html.escape(shown)}</a>'
+
+
+def _shown(value: Any, spec: str) -> str:
+    if value is None:
+        return "undefined"
+    return format(value, spec or (".3g" if isinstance(value, float) else ""))
 
 
 def chapter_link(name: str, anchor: str = "", text: str = "") -> str:
@@ -252,10 +213,84 @@ def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> F
     return figure
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+MADE: dict[str, Callable[[str], str]] = {
+    "fs-answer": answer,
+    "fs-ledger": ledger,
+    "fs-before": before,
+    "fs-api": docs.page,
+    "fs-result": result,
+    "fs-function": docs.link,
+}
+ROLES = ("fs-result", "fs-function")
+_KEY = "functional_self_argument"
+"""Key of a page's metadata: the digest of what its directives and roles said, so that it is read again where that changed."""
+
+
+class _Directive(SphinxDirective):
+    """HTML made from the project's files by the function of ``MADE`` that has the directive's name."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        try:
+            return [_noted(self.env, self.name, self.arguments[0] if self.arguments else "")]
+        except FunctionalSelfError as error:
+            raise self.error(one_line(error)) from error
+
+
+class _Role(SphinxRole):
+    """The same within a sentence."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        try:
+            return [_noted(self.env, self.name, self.text)], []
+        except FunctionalSelfError as error:
+            message = self.inliner.reporter.error(one_line(error), line=self.lineno)
+            return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
+
+
+def _noted(env: Any, name: str, argument: str) -> nodes.raw:
+    made = _made(name, argument)
+    env.metadata[env.docname].setdefault(_KEY, {})[name, argument] = paths.digest(made)
+    return nodes.raw("", made, format="html")
+
+
+@functools.cache
+def _made(name: str, argument: str) -> str:
+    return MADE[name](argument)
+
+
+@functools.cache
+def _lines(kinds: tuple[str, ...]) -> list[Line]:
+    return answers.lines(kinds)
+
+
+def _forget(app: Sphinx) -> None:
+    """What is generated is made once in a build, and afresh in the next."""
+    _made.cache_clear()
+    _lines.cache_clear()
+    answers.judged.cache_clear()
+
+
+def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Pages whose generated parts would say something else now."""
+
+    def differs(name: str, argument: str, old: str) -> bool:
+        try:
+            return paths.digest(_made(name, argument)) != old
+        except FunctionalSelfError:
+            return True
+
+    return [page for page, meta in env.metadata.items() if any(differs(*key, old) for key, old in meta.get(_KEY, {}).items())]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and roles; Sphinx calls this because ``_config.yml`` lists the module."""
-    for name, directive in (("fs-answer", Answer), ("fs-ledger", Ledger), ("fs-before", Before), ("fs-api", Api)):
-        app.add_directive(name, directive)
-    app.add_role("fs-result", result_role)
-    app.add_role("fs-function", function_role)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    for name in MADE:
+        if name in ROLES:
+            app.add_role(name, _Role())
+        else:
+            app.add_directive(name, _Directive)
+    app.connect("builder-inited", _forget)
+    app.connect("env-get-outdated", _outdated)
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
