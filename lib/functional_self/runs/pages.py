@@ -281,7 +281,11 @@ def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed
         except FunctionalSelfError:
             return True
 
-    return [page for page, meta in env.metadata.items() if any(differs(*key, old) for key, old in meta.get(_KEY, {}).items())]
+    return [
+        page
+        for page, meta in env.metadata.items()
+        if any(differs(name, argument, old) for (name, argument), old in meta.get(_KEY, {}).items())
+    ]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
