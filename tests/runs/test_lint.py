@@ -1,10 +1,10 @@
-"""Numbers in prose have a record; code, years, names and generated numbers are left alone."""
+"""Numbers in prose have a record and statements a named subject; code, years, names and questions are left alone."""
 
 from __future__ import annotations
 
 import pytest
 
-from functional_self.runs.lint import numbers
+from functional_self.runs.lint import generalisations, numbers
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,8 @@ def test_literal_numbers_are_found(text):
     "text",
     [
         "It is {glue:text}`index:.2f` [see {cite:p}`holm1979simple`].",
-        "Published in 2025, in chapter 3 and Section 2.",
+        "Published in 2025, in chapter 3 and Section 2, and chapters 1, 2 and 4.",
+        "Claude 3 Opus and GPT 4 are names.",
         "SmolLM2-135M-Instruct passed G1 to G5 on two cores.",
         "`0.5` is code.",
         "```python\nx = 0.5\n```",
@@ -50,3 +51,44 @@ def test_what_is_no_result_is_left_alone(text):
 
 def test_the_line_is_right():
     assert list(numbers("one\n\ntwo is 2\nthree is 3.5\n")) == [(3, "2"), (4, "3.5")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Models express values.",
+        "In this book, language models have a persistent self.",
+        "LLMs cannot know.",
+        "Large base models often converge on a device.",
+        "It was seen. Chat assistants are polite.",
+        "- Instruction-tuned models always agree",
+        "| a | b |\n|---|---|\n| x | Language models seem stable |",
+        "```{note}\nModels want nothing.\n```",
+    ],
+)
+def test_statements_about_models_at_large_are_found(text):
+    assert list(generalisations(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Do language models have a self?",
+        "The discussion holds that models express values.",
+        "If models agree, there may be one source.",
+        "SmolLM2-135M-Instruct and other models are small.",
+        "Language models have been called simulators {cite:p}`janus2022simulators`.",
+        "These models are the smallest.",
+        "Answers of base models are scored.",
+        "The models of this page are small.",
+        "> Models are strange, a reader writes.",
+        "A model must fill the void.",
+        "```python\n# models are objects\n```",
+    ],
+)
+def test_questions_conditions_claims_and_named_subjects_are_left_alone(text):
+    assert list(generalisations(text)) == []
+
+
+def test_a_generalisation_is_named_with_its_line():
+    assert list(generalisations("one\n\ntwo.\nModels have values. Three.\n")) == [(4, "Models have values.")]

@@ -1,4 +1,4 @@
-"""Prose shows numbers only from results: find the literal numbers in a page's prose."""
+"""What prose may not do: show a number that no run recorded, or say of all models what was seen of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,27 @@ from functional_self import paths
 NUMBER = re.compile(r"(?<![\w.#/-])[-+−]?(?:\d+(?:[.,]\d+)*|\.\d+)(?:\s?%|(?![\w-]))")
 YEAR = re.compile(r"^(?:1[89]|20)\d\d$")
 DECIMAL = re.compile(r"\d*[.]\d+|\d+\s*\\?%")
-PLACE = re.compile(r"(?:[Cc]hapter|[Ss]ection|[Ss]ession|[Pp]age|[Ee]quation)\s$")
+PLACE = re.compile(r"(?:[Cc]hapter|[Ss]ection|[Ss]ession|[Pp]age|[Ee]quation)s?\s(?:\d+(?:, | and | to ))*$")
+NAMED = re.compile(r"\b(?:Claude|GPT|Gemma|Gemini|Llama|OLMo|Tulu|Qwen|SmolLM)\s$")
+"""What a number may follow: a place in the book, or the family of a model's name."""
+EVERY = re.compile(
+    r"(?P<before>(?:[\w'-]+\s+){0,3})\b(?:LLMs|[Mm]odels|(?:[Cc]hat|AI)\s+assistants)\s+"
+    r"(?:(?:also|always|never|often|usually|generally|typically|mostly|merely|simply|really|already|only)\s+)?"
+    r"(?:do|are|were|have|had|can|cannot|could|will|would|must|express|prefer|behave|believe|converge|internali[sz]e|fill|hold|know|"
+    r"want|learn|tend|show|follow|answer|seem|appear|generali[sz]e|agree|lack|possess|understand|persist)\b"
+)
+"""A sentence whose subject is models at large, unless a word ``before`` makes them another thing's models, or known ones."""
+POINTED = {"of", "in", "by", "among", "between", "from", "with", "about", "than", "for", "to", "the"}
+SUBJECT = re.compile(
+    r"SmolLM2|gemma-3|Gemma|Llama-3|OLMo-3|Tulu-3|Claude 3|GPT-|random-weights|`[\w.+-]+`|"
+    r"\{cite:[pt]\}|\{fs-result\}|\{glue:text\}"
+)
+ATTRIBUTED = re.compile(
+    r"\?|\b(?:whether|if|that|suppose|imagine|claims?|claimed|discussion|agenda|essay|thread|argues?|holds?|says?|said|reports?|reply|replies|"
+    r"objection|hypothes[ie]s|predicts?|paraphrase|these|those|such|some|two|several|both)\b",
+    flags=re.IGNORECASE,
+)
+"""What makes it no generalisation of ours: a question, a condition, somebody's claim, or models that were pointed at."""
 DIRECTIVE = re.compile(r"\{([\w:-]+)\}")
 VERBATIM = ("code-cell", "code-block", "code", "math", "bibliography", "raw", "toctree", "figure", "image")
 
@@ -47,20 +67,60 @@ def numbers(text: str, offset: int = 0) -> Iterator[tuple[int, str]]:
             yield from _inline(token, line)
         elif token.type == "math_block":
             yield from ((line, found.group()) for found in DECIMAL.finditer(token.content))
-        elif token.type == "fence" and (name := DIRECTIVE.match(token.info.strip())) and name[1] not in VERBATIM:
-            body = "\n".join("" if re.match(r":[\w-]+:", row) else row for row in token.content.splitlines())
-            yield from numbers(token.info.strip()[name.end() :], line - 1)
+        elif (body := _body(token)) is not None:
+            yield from numbers(DIRECTIVE.sub("", token.info.strip(), count=1), line - 1)
             yield from numbers(body, line)
 
 
+def generalisations(text: str, offset: int = 0) -> Iterator[tuple[int, str]]:
+    """Line and sentence of every statement about models at large that names no subject, cites nobody and is nobody's claim.
+
+    A sentence is left alone where it is a question or a condition, is attributed, names a subject (or cites a work, or shows
+    a result, whose subject is on record), or points at models named before (*these*, *both*). List items and cells are sentences.
+    """
+    for line, content in _prose(text, offset):
+        at = 0
+        for sentence in re.split(r"(?<=[.!?:;])\s+", content):
+            place = content.index(sentence, at)
+            at = place + len(sentence)
+            found = EVERY.search(sentence)
+            if not found or POINTED & set(found["before"].lower().split()):
+                continue
+            if not SUBJECT.search(sentence) and not ATTRIBUTED.search(sentence):
+                yield line + content.count("\n", 0, place), " ".join(sentence.split())
+
+
 def page(path: Path) -> list[str]:
-    """One sentence per literal number in a page's prose, with file and line."""
-    text = path.read_text(encoding="utf-8")
+    """One sentence per literal number and per generalisation in a page's prose, with file and line."""
+    text, where = path.read_text(encoding="utf-8"), paths.shown(path)
     return [
-        f"{paths.shown(path)}:{line}: the number '{number.strip()}' in the prose has no record; "
+        f"{where}:{line}: the number '{number.strip()}' in the prose has no record; "
         "record it in the chapter and refer to it, or write it as code or as a word"
         for line, number in numbers(text)
+    ] + [
+        f"{where}:{line}: '{sentence[:90]}' speaks of models at large; name the subject and revision, or say whose claim it is"
+        for line, sentence in generalisations(text)
     ]
+
+
+def _prose(text: str, offset: int) -> Iterator[tuple[int, str]]:
+    """Line and text of every paragraph, list item and table cell, those in directives' bodies as well, but no quotation."""
+    quoted = 0
+    for token in _parser.parse(text):
+        quoted += {"blockquote_open": 1, "blockquote_close": -1}.get(token.type, 0)
+        line = offset + (token.map[0] + 1 if token.map else 1)
+        if token.type == "inline" and not quoted:
+            yield line, token.content
+        elif body := _body(token):
+            yield from _prose(body, line)
+
+
+def _body(token: Token) -> str | None:
+    """The prose in a directive, without its options; None for other tokens and for directives that hold no prose."""
+    name = DIRECTIVE.match(token.info.strip()) if token.type == "fence" else None
+    if name is None or name[1] in VERBATIM:
+        return None
+    return "\n".join("" if re.match(r":[\w-]+:", row) else row for row in token.content.splitlines())
 
 
 def _inline(token: Token, line: int) -> Iterator[tuple[int, str]]:
@@ -76,5 +136,6 @@ def _inline(token: Token, line: int) -> Iterator[tuple[int, str]]:
             yield from ((line, found.group()) for found in DECIMAL.finditer(child.content))
         elif child.type == "text" and not inside_autolink:
             for found in NUMBER.finditer(child.content):
-                if not YEAR.match(found.group().strip()) and not PLACE.search(child.content[: found.start()]):
+                before = child.content[: found.start()]
+                if not YEAR.match(found.group().strip()) and not PLACE.search(before) and not NAMED.search(before):
                     yield line, found.group()

@@ -1,4 +1,4 @@
-"""Which run stands for each chapter: the published one, and this machine's last reproduction."""
+"""Which run stands for each chapter: the published one, the one it replaced here, and this machine's last reproduction."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from functional_self.runs.execute import Run
 PUBLISHED = "published.yml"
 LOCAL = "local.yml"
 KINDS = ("published", "this machine")
+BEFORE = "before"
+"""The run that the published one replaced in this checkout: kept in ``runs/before/`` for comparison, outside git."""
 _HEAD = {
     PUBLISHED: "# The published run of each chapter; written by 'functional-self publish'.\n",
     LOCAL: "# This machine's last run of each chapter; written by 'functional-self reproduce'.\n",
@@ -54,7 +56,13 @@ def pointers(file: str = PUBLISHED) -> dict[str, str]:
 
 
 def find(chapter: str, kind: str = "published") -> Run | None:
-    """The chapter's published run or this machine's; None where none is named. Raises RunError where it is missing."""
+    """The chapter's published run, this machine's, or the one ``before`` the published; None where there is none.
+
+    Raises RunError where the published run's folder is missing.
+    """
+    if kind == BEFORE:
+        kept = _before(chapter)
+        return Run(kept[0]) if kept else None
     file = PUBLISHED if kind == "published" else LOCAL
     name = pointers(file).get(chapter)
     if name is None:
@@ -76,7 +84,8 @@ def publish(run: Run) -> list[str]:
     """Make a run the published one of its chapter; returns what it replaces and the paths to commit.
 
     The run is copied into ``runs/`` aside and renamed where it was executed elsewhere. ``runs/.gitignore`` is
-    rewritten so that git sees the published runs and no others. The replaced run's folder is removed.
+    rewritten so that git sees the published runs and no others. The replaced run's folder is moved to ``runs/before/``, which
+    git does not see, and stays there until the next one of its chapter is replaced.
     """
     home = paths.root() / "runs"
     chapter = run.manifest["chapter"]
@@ -97,7 +106,10 @@ def publish(run: Run) -> list[str]:
     paths.write_text(home / ".gitignore", "\n".join(ignore) + "\n")
     if before and before != run.name and (home / before).is_dir():
         with paths.staging(home) as scratch:
-            (home / before).rename(scratch / before)
+            for older in _before(chapter):
+                older.rename(scratch / older.name)
+            (home / BEFORE).mkdir(exist_ok=True)
+            (home / before).rename(home / BEFORE / before)
     return [
         f"runs/{PUBLISHED}",
         "runs/.gitignore",
@@ -117,6 +129,12 @@ def freshness(name: str) -> Freshness:
     now = provenance.determinants(chapter, parameters)
     reasons = provenance.changes(manifest, now, chapter)
     return Freshness(name, found.name, tuple(reasons), tuple(figure["name"] for figure in manifest["figures"]))
+
+
+def _before(chapter: str) -> list[Path]:
+    """The folder of the run of a chapter that was replaced here last, if there is one."""
+    folder = paths.root() / "runs" / BEFORE
+    return sorted(path for path in folder.glob(f"{chapter}-*") if path.name.rpartition("-")[0] == chapter)
 
 
 def _write(path: Path, values: dict[str, str]) -> None:
