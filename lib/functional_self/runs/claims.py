@@ -77,7 +77,7 @@ def load() -> list[Claim]:
     for path in sorted((paths.root() / "claims").glob("*.yml")):
         where = paths.shown(path)
         try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+            raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or []
         except yaml.YAMLError as error:
             raise RunError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
         for place, entry in enumerate(raw if isinstance(raw, list) else [raw], 1):
