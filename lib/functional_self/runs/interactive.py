@@ -7,7 +7,7 @@ sliding and sorting. A page's numbers come from the score tables that its publis
 from __future__ import annotations
 
 import html
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ from functional_self.tables import Html, html_table
 
 RESPONDERS = {"subject": "subject", "random-twin": "random twin"}
 """Score tables that the parts show, and what they are called."""
-ASKED = ("covered", "conflict", "silent")
+CONTROLS = ("shuffled", "known")
+"""Classes of items that were asked for the gates' sake."""
 ORDERS = {"content_plus-first": "plus first", "content_minus-first": "minus first"}
 CELL = ["paraphrase", "context", "persona"]
 Cells = dict[tuple[int, str, str], tuple[float, float]]
@@ -47,14 +48,15 @@ def explorer(chapter: str) -> str:
     run = published.find(chapter)
     if run is None:
         return _not_run(chapter)
-    answers = {name: frame[frame["class"].isin(ASKED)] for name, frame in _responses(run).items()}
+    answers = {name: frame[~frame["class"].isin(CONTROLS)] for name, frame in _responses(run).items()}
     asked = {item.id: item for item in materials.items(run.manifest["parameters"]["items"])}
     subject = answers["subject"]
     limit = float(max(frame[list(ORDERS)].abs().max().max() for frame in answers.values()))
     cells = {who: _cells(frame) for who, frame in answers.items()}
     means = {who: frame.groupby("item")["content"].mean().to_dict() for who, frame in answers.items()}
     overview, parts = [], []
-    for name, rows in subject.groupby("item", sort=False):
+    for item, rows in subject.groupby("item", sort=False):
+        name = str(item)
         if name not in asked:
             raise RunError(f"{chapter}: run {run.name} asked the item '{name}', which its item file does not have")
         here = {who: every.get(name, {}) for who, every in cells.items()}
@@ -73,8 +75,8 @@ def explorer(chapter: str) -> str:
         parts.append(
             f'<details class="fs-item" data-name="{_said(name)}" data-class="{_said(kind)}">'
             f"<summary>{_said(name)} ({_said(kind)}): mean content {mean['subject']:.2f} nats</summary>"
-            f'<div id="{_said(anchor)}">{_wordings(asked[str(name)], rows)}'
-            f"{_marks(here, limit, str(name))}{_values(here, str(name))}</div></details>"
+            f'<div id="{_said(anchor)}">{_wordings(asked[name], rows)}'
+            f"{_marks(here, limit, name)}{_values(here, name)}</div></details>"
         )
     who = ", ".join(run.manifest["subjects"])
     head = ["item", "class", "mean content", "sd over answers", "position bias", *(f"{w}: mean" for w in answers if w != "subject")]
@@ -95,7 +97,7 @@ def reliability(chapter: str) -> str:
         return _not_run(chapter)
     steps, levels, curves, n = range(1, 17), (1, 2, 4, 8), [], 0
     for who, frame in _responses(run).items():
-        told = frame[(frame["persona"] == "specified") & frame["class"].isin(ASKED)]
+        told = frame[(frame["persona"] == "specified") & ~frame["class"].isin(CONTROLS)]
         found = behaviour.variance_components(told)
         table = behaviour.d_study(found, steps, levels).pivot(index="paraphrases", columns="contexts", values="rho")
         n = found.n
@@ -119,7 +121,7 @@ def thresholds(chapter: str) -> str:
         return _not_run(chapter)
     curves, n, found = [], 0, {}
     for who, frame in _responses(run).items():
-        found[who] = frame[frame["class"].isin(ASKED)].groupby("item")["content"].mean().abs()
+        found[who] = frame[~frame["class"].isin(CONTROLS)].groupby("item")["content"].mean().abs()
         shuffled = frame[frame["class"] == "shuffled"]
         if who == "subject" and len(shuffled):
             found["subject, options of another item"] = shuffled.groupby("item")["content"].mean().abs()
@@ -152,11 +154,11 @@ def _responses(run: Run) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _cells(frame: pd.DataFrame) -> dict[Hashable, Cells]:
+def _cells(frame: pd.DataFrame) -> dict[str, Cells]:
     """Content in both orders by wording, context and persona, for every item."""
-    found: dict[Hashable, Cells] = {}
+    found: dict[str, Cells] = {}
     for item, p, c, persona, *both in frame.sort_values(CELL, kind="stable")[["item", *CELL, *ORDERS]].itertuples(index=False):
-        found.setdefault(item, {})[p, c, persona] = (float(both[0]), float(both[1]))
+        found.setdefault(str(item), {})[p, c, persona] = (float(both[0]), float(both[1]))
     return found
 
 
@@ -296,7 +298,8 @@ def _slider(
         )
     caption = f"{title} All values"
     return (
-        f'<figure class="fs-figure fs-slider" id="{_said(name)}" data-axes="{_said("|".join(axes))}"><p><strong>{_said(title)}</strong></p>'
+        f'<figure class="fs-figure fs-slider" id="{_said(name)}" data-axes="{_said("|".join(axes))}" '
+        f'data-unit="{_said(unit)}"><p><strong>{_said(title)}</strong></p>'
         f'<div class="fs-controls" hidden><label>{_said(axes[0])} <input type="range" class="fs-step" min="0" '
         f'max="{len(steps) - 1}" value="{start}" /></label>{second}</div>'
         f'<p class="fs-reading" role="status">{_said(at)}: {_said(unit)} {_said(reading)}.</p>'
