@@ -20,7 +20,8 @@ RUN_AXE = """async (options) => (await axe.run(document, options)).violations.ma
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
 CONTRAST = """() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-  const luminance = ([r, g, b]) => [r, g, b].map((x) => x / 255).map((x) => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)
+  const linear = (x) => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+  const luminance = (rgb) => rgb.slice(0, 3).map((x) => linear(x / 255))
     .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
   const page = parse(getComputedStyle(document.querySelector("main") || document.body).backgroundColor);
   const back = page.length && page[3] !== 0 ? page : parse(getComputedStyle(document.body).backgroundColor);
