@@ -174,7 +174,7 @@ def _wordings(item: Item, rows: pd.DataFrame) -> str:
     """The item's wordings that were asked, as a list."""
     asked = sorted(int(p) for p in rows["paraphrase"].unique())
     lines = "".join(
-        f"<li><strong>{_said(w.ask)}</strong> Plus: {_said(w.plus)} Minus: {_said(w.minus)} Reverse-keyed: {_said(w.reverse)}</li>"
+        f"<li><strong>{_said(w.ask)}</strong><br>Plus: {_said(w.plus)}<br>Minus: {_said(w.minus)}<br>Reverse-keyed: {_said(w.reverse)}</li>"
         for w in (item.paraphrases[p] for p in asked if p < len(item.paraphrases))
     )
     return f"<ol>{lines}</ol>"
@@ -252,7 +252,7 @@ def _slider(
     names = list(dict.fromkeys(curve.name for curve in curves))
     xs = np.linspace(44, 344, len(steps))
     start = min(3, len(steps) - 1)
-    top, bottom = 14, 184
+    top, bottom = 24, 184
     parts = []
     for value in (0.0, 0.5, 1.0):
         y = bottom - value * (bottom - top)

@@ -94,7 +94,7 @@ def whole(home: Path) -> str:
         _open(article)
         contents.append(_contents(article, name))
         _inside(article, name, names)
-        parts.append(f'<section class="fs-page" id="{_anchor(name)}">{article.decode_contents()}</section>')
+        parts.append(f'<section class="fs-page bd-article" id="{_anchor(name)}">{article.decode_contents()}</section>')
     return (
         '<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title>{_head(pages)}</head>"
