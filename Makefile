@@ -9,7 +9,7 @@ export FUNCTIONAL_SELF_ROOT := $(CURDIR)
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book html reproduce test test-ndif lint acceptance bench environment subject debian clean clean-environment
+.PHONY: help book html pdf reproduce test test-ndif lint acceptance bench environment subject debian clean clean-environment
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -21,6 +21,9 @@ book: environment subject ## re-execute every chapter at the quick preset, compa
 
 html: environment ## render the book from the published runs, executing nothing
 	$(CLI) build
+
+pdf: environment debian ## the whole book as one PDF, printed by Chromium from the built pages: _build/book.pdf
+	$(CLI) pdf
 
 reproduce: environment subject ## re-execute every chapter at the quick preset and compare
 	$(CLI) reproduce
@@ -71,8 +74,9 @@ environment: .venv/.complete ## the virtual environment, exactly as requirements
 subject: environment ## fetch, check and convert the default subject once
 	@$(CLI) subjects --fetch smollm2 >/dev/null
 
-debian: ## Debian packages of the tests (chromium, redis-server): installed when root, otherwise the command is named
-	@missing=""; for program in chromium redis-server; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+debian: ## Debian packages of the tests (chromium, redis-server, poppler-utils): installed when root, otherwise the command is named
+	@missing=""; for package in chromium:chromium redis-server:redis-server pdfinfo:poppler-utils; do \
+	  command -v $${package%:*} >/dev/null || missing="$$missing $${package#*:}"; done; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null; \

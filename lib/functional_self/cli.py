@@ -224,6 +224,15 @@ def build(as_json: Json = False) -> None:
 
 
 @app.command()
+def pdf(as_json: Json = False) -> None:
+    """Build the book and print it whole, with contents, figures and working links, to _build/book.pdf; needs Chromium."""
+    from functional_self.runs import pdf as printed
+
+    target = printed.build()
+    say({"pdf": str(target), "bytes": target.stat().st_size}, as_json, f"the printed book is {paths.shown(target)}")
+
+
+@app.command()
 def bench(
     family: Annotated[str | None, typer.Argument(help="One family of benchmarks/, for example scoring; by default all.")] = None,
     to: Annotated[Path | None, typer.Option(help="Write the lines to this file as well.")] = None,

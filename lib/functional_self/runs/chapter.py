@@ -130,7 +130,7 @@ class Chapter:
 
 def chapters() -> list[str]:
     """Names of the chapters in the table of contents, in its order."""
-    toc = yaml.safe_load((paths.root() / "_toc.yml").read_text(encoding="utf-8"))
+    toc = yaml.load((paths.root() / "_toc.yml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     files: list[str] = []
 
     def walk(node: Any) -> None:
@@ -163,7 +163,7 @@ def presets() -> dict[str, dict[str, dict[str, Any]]]:
     """The presets of ``params/``: by name, then chapter, then parameter."""
     found = {}
     for path in sorted((paths.root() / "params").glob("*.yml")):
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {}
         if not isinstance(raw, dict) or not all(isinstance(v, dict | None) for v in raw.values()):
             raise ParameterError(f"{paths.shown(path)}: a preset maps chapter names to parameters")
         found[path.stem] = {chapter: values or {} for chapter, values in raw.items()}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import yaml
@@ -77,7 +79,7 @@ def load() -> list[Claim]:
     for path in sorted((paths.root() / "claims").glob("*.yml")):
         where = paths.shown(path)
         try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+            raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or []
         except yaml.YAMLError as error:
             raise RunError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
         for place, entry in enumerate(raw if isinstance(raw, list) else [raw], 1):
@@ -145,18 +147,18 @@ def _compare(claim: Claim, values: list[float], interval: list[float] | None) ->
     return ("match" if good else "differs"), said
 
 
-def verdicts(chapter: str | None = None) -> list[dict[str, Any]]:
+def verdicts(chapter: str | None = None, stale: Callable[[str], bool] = lambda name: freshness(name).stale) -> list[dict[str, Any]]:
     """One row per claim with the verdict of the published run and of this machine's, for tables and ``--json``."""
-    rows = []
-    stale: dict[str, bool] = {}
+    rows, known = [], functools.cache(stale)
+    found: dict[str, dict[str, Run | None]] = {}
     for claim in load():
         if chapter not in (None, claim.chapter):
             continue
         row: dict[str, Any] = claim.model_dump(mode="json")
-        if claim.chapter not in stale:
-            stale[claim.chapter] = find(claim.chapter) is not None and freshness(claim.chapter).stale
-        for kind in KINDS:
-            verdict, why = judge(claim, find(claim.chapter, kind), stale[claim.chapter] and kind == "published")
+        if claim.chapter not in found:
+            found[claim.chapter] = {kind: find(claim.chapter, kind) for kind in KINDS}
+        for kind, run in found[claim.chapter].items():
+            verdict, why = judge(claim, run, kind == "published" and run is not None and known(claim.chapter))
             row[kind] = {"verdict": verdict, "why": why}
         rows.append(row)
     return rows

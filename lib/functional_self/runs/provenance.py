@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import json
 import re
@@ -94,16 +95,22 @@ def closure(sources: list[str]) -> dict[str, str]:
     module reads (the registry) is covered by the subjects and materials hashes.
     """
     found: dict[str, str] = {}
-    waiting = [tree for source in sources for tree in [_tree(source)] if tree]
+    waiting = [module for source in sources for tree in [_tree(source)] if tree for module in _imports(tree)]
     while waiting:
-        for module in _imports(waiting.pop()):
-            for path in _files(module):
-                name = path.relative_to(paths.LIBRARY).as_posix()
-                if name not in found:
-                    tree = ast.parse(path.read_text(encoding="utf-8"))
-                    found[name] = paths.digest(ast.dump(_without_docstrings(tree)))
-                    waiting.append(_relative_to(tree, path))
+        for path in _files(waiting.pop()):
+            name = path.relative_to(paths.LIBRARY).as_posix()
+            if name not in found:
+                found[name], imported = _module(path, path.stat().st_mtime_ns)
+                waiting.extend(imported)
     return dict(sorted(found.items()))
+
+
+@functools.cache
+def _module(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
+    """The hash of one module's syntax tree without docstrings, and what it imports; read again only where it changed."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hashed = paths.digest(ast.dump(_without_docstrings(tree)))
+    return hashed, tuple(_imports(_relative_to(tree, path)))
 
 
 def pins() -> dict[str, str]:

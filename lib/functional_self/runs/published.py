@@ -49,7 +49,7 @@ def pointers(file: str = PUBLISHED) -> dict[str, str]:
     """Run names by chapter, from ``runs/published.yml`` or ``runs/local.yml``; empty where there is none."""
     folder = paths.root() / "runs" if file == PUBLISHED else paths.runs()
     path = folder / file
-    raw = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    raw = (yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {}) if path.is_file() else {}
     if not isinstance(raw, dict) or not all(isinstance(v, str) and "/" not in v for v in raw.values()):
         raise RunError(f"{paths.shown(path)}: must map chapters to run folders")
     return {str(name): value for name, value in raw.items()}

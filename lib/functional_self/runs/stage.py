@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import yaml
@@ -17,7 +15,7 @@ import yaml
 from functional_self import paths
 from functional_self.errors import RunError
 from functional_self.runs import chapter as chapters
-from functional_self.runs import claims, lint, published
+from functional_self.runs import captions, claims, lint, published
 from functional_self.runs.execute import EPILOGUE_TAG, Run
 
 
@@ -108,28 +106,21 @@ def merge(chapter: chapters.Chapter, run: Run) -> nbformat.NotebookNode:
     code = [cell for cell in merged.cells if cell.cell_type == "code"]
     if [cell.source.strip() for cell in code] != [cell.source.strip() for cell in executed]:
         raise RunError(f"{paths.shown(chapter.path)}: its code cells are not those of run {run.name}; run and publish it again")
-    caption = provenance_line(run)
-    for place, (cell, done) in enumerate(zip(code, executed, strict=True), 1):
-        cell.execution_count = place
-        cell.outputs = [_output(output, caption) for output in done.outputs]
+    where = {id(cell): place for place, cell in enumerate(merged.cells)}
+    lines = captions.lines(chapter)
+    for place, (cell, done) in enumerate(zip(code, executed, strict=True)):
+        cell.execution_count = place + 1
+        cell.outputs = [_output(output, run, where[id(cell)], lines[place]) for output in done.outputs]
     for place, cell in enumerate(merged.cells):
         cell["id"] = f"cell-{place}"
     return merged
 
 
-def provenance_line(run: Run) -> str:
-    """The line under each figure: run, subject, parameters and commit, linked to the status page."""
-    manifest: dict[str, Any] = run.manifest
-    subject = ", ".join(manifest["subjects"])
-    dirty = " with uncommitted changes" if manifest["dirty"] else ""
-    text = f"run {run.name} · preset {manifest['preset']} · subject {subject} · commit {manifest['commit'][:10]}{dirty}"
-    link = f"../book/status.html#run-{manifest['chapter']}"
-    return f'<figcaption>Published <a href="{link}">{html.escape(text)}</a>.</figcaption>'
-
-
-def _output(output: nbformat.NotebookNode, caption: str) -> nbformat.NotebookNode:
+def _output(output: nbformat.NotebookNode, run: Run, place: int, lines: tuple[int, int]) -> nbformat.NotebookNode:
     """A run's output with the provenance line put under its figures."""
     page = output.get("data", {}).get("text/html", "")
     if "</figure>" in page:
+        name = re.search(r'<figure[^>]* id="([^"]+)"', page)
+        caption = captions.provenance(run, place, lines, name[1] if name else None)
         output["data"]["text/html"] = page.replace("</figure>", caption + "</figure>")
     return output
