@@ -11,7 +11,7 @@ import re
 import pytest
 import yaml
 from conftest import REPOSITORY, cli, refused
-from functional_self.errors import FunctionalSelfError
+from functional_self.errors import FunctionalSelfError, MaterialError
 from functional_self.runs import chapter as chapters
 from functional_self.runs import execute, lint, published
 from functional_self.teaching import exercises, redo
@@ -122,7 +122,15 @@ def test_what_is_wrong_with_a_file_is_one_line(broken, spoil, words):
     path, raw = broken
     spoil(raw)
     path.write_text(yaml.safe_dump(raw))
-    refused(cli("student"), *words)
+    with pytest.raises(MaterialError) as wrong:
+        exercises.load("tiny")
+    assert "\n" not in str(wrong.value) and all(word in str(wrong.value) for word in words), wrong.value
+
+
+def test_a_broken_file_stops_the_command_with_one_line(broken):
+    path, raw = broken
+    path.write_text(yaml.safe_dump(raw | {"exercises": raw["exercises"][:3]}))
+    refused(cli("student"), "tiny.yml", "exercises")
 
 
 def test_a_launch_button_needs_a_repository_and_a_notebook_that_is_there(project):
@@ -145,8 +153,9 @@ def test_a_chapter_is_judged_again_with_another_parameter(project):
     source = project / "chapters" / "tiny.md"
     source.write_text(source.read_text().replace('record("hostile"', 'record("twice", 2 * pause)\nrecord("hostile"'))
     published.publish(execute.run(chapters.load("tiny"))[0])
-    assert redo("tiny", pause=0.0)["twice"] == 0.0
-    assert redo("tiny", pause=0.0)["mean"] == published.find("tiny").results["mean"]["value"]
+    again = redo("tiny", pause=0.0)
+    assert again["twice"] == 0.0
+    assert again["mean"] == published.find("tiny").results["mean"]["value"]
     for changed in ({}, {"subjects": ["mock:planted"]}, {"pauses": 1.0}, {"pause": "long"}):
         with pytest.raises(FunctionalSelfError, match="redo"):
             redo("tiny", **changed)

@@ -26,8 +26,11 @@ class _Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         self.env.metadata[self.env.docname]["functional_self_generated"] = "yes"
+        chapter = self.arguments[0] if self.arguments else None
+        if chapter == "this-chapter":
+            chapter = self.env.docname.rpartition("/")[2]
         try:
-            return [nodes.raw("", self.html(self.arguments[0] if self.arguments else None), format="html")]
+            return [nodes.raw("", self.html(chapter), format="html")]
         except FunctionalSelfError as error:
             raise self.error(one_line(error)) from error
 

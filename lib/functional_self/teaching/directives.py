@@ -97,8 +97,9 @@ class Sessions(_Teaching):
             section += self.markdown(f"**{session.question}** {session.needs}")
             section.append(nodes.raw("", kit.plan_table(session), format="html"))
             for place, guess in enumerate(session.predict, 1):
-                section += self.markdown(f"**Predict, then reveal ({place}).** {guess.ask}")
-                revealed = f"<details class='fs-reveal'><summary>Reveal</summary>{kit.prose(guess.reveal)}</details>"
+                asked = f'<div class="fs-predict"><p><strong>Predict, then reveal ({place})</strong></p>{kit.prose(guess.ask)}</div>'
+                section.append(nodes.raw("", asked, format="html"))
+                revealed = f'<details class="fs-reveal"><summary>Reveal</summary>{kit.prose(guess.reveal)}</details>'
                 section.append(nodes.raw("", revealed, format="html"))
             section += self.markdown("**For discussion**")
             for talk in session.discuss:

@@ -120,8 +120,9 @@ def slides(session: Session) -> str:
         {"title": slide.title, "points": [_html(point) for point in slide.points], "figure": Markup(_figure(slide))}
         for slide in session.slides
     ]
+    before = next((place for place, slide in enumerate(session.slides) if slide.figure), 0)  # predictions come before the first figure
     guesses = [{"ask": _html(guess.ask), "reveal": _html(guess.reveal)} for guess in session.predict]
-    return _template("slides.html").render(session=session, pages=pages, guesses=guesses, runs=runs)
+    return _template("slides.html").render(session=session, before=pages[:before], after=pages[before:], guesses=guesses, runs=runs)
 
 
 def handout(session: Session) -> str:
