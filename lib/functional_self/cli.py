@@ -40,7 +40,14 @@ def _main(
         raise typer.Exit
 
 
-for command in (subjects_cli.doctor, subjects_cli.subjects, subjects_cli.push, teaching_cli.student, teaching_cli.slides, teaching_cli.session):
+for command in (
+    subjects_cli.doctor,
+    subjects_cli.subjects,
+    subjects_cli.push,
+    teaching_cli.student,
+    teaching_cli.slides,
+    teaching_cli.session,
+):
     app.command()(command)
 
 

@@ -34,9 +34,7 @@ def slides(to: To = None, as_json: Json = False) -> None:
     _said([*kit.write_slides(folder), *kit.write_handouts(folder)], as_json)
 
 
-def session(
-    number: Annotated[int, typer.Argument(help="Which session, from 1.")], to: To = None, as_json: Json = False
-) -> None:
+def session(number: Annotated[int, typer.Argument(help="Which session, from 1.")], to: To = None, as_json: Json = False) -> None:
     """Write what one session needs: slides, handout and the student notebooks of its chapters.
 
     Example: functional-self session 1

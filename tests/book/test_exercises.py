@@ -1,4 +1,4 @@
-"""Every exercise: its stub fails the check, its solution passes and prints what the page promises; the student set holds no solution."""
+"""Every exercise: its stub fails the check, its solution prints what the page promises, and the student set holds no solution."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def squeezed(text):
 
 def new_lines(solution, given):
     """Lines of a solution that the stub and the check do not have already, long enough to mean something."""
-    return [line.strip() for line in solution.splitlines() if len(line.strip()) > 8 and squeezed(line.strip()) not in squeezed(given)]
+    return [
+        line.strip() for line in solution.splitlines() if len(line.strip()) > 8 and squeezed(line.strip()) not in squeezed(given)
+    ]
 
 
 def sentences(answer):

@@ -59,8 +59,8 @@ class Exercises(_Teaching):
         chapter = str(argument)
         found = exercises.load(chapter)
         about = (
-            "Each check fails under the stub and prints the expected output once the stub is filled in. Nothing here loads a model. "
-            "The student notebook has the same cells without the solutions."
+            "Each check fails under the stub and prints the expected output once the stub is filled in. "
+            "Nothing here loads a model. The student notebook has the same cells without the solutions."
         )
         out = self.markdown(about)
         out.append(nodes.raw("", f"<p>{links(chapter, self.env.docname)}</p>", format="html"))
@@ -97,7 +97,9 @@ class Sessions(_Teaching):
             section += self.markdown(f"**{session.question}** {session.needs}")
             section.append(nodes.raw("", kit.plan_table(session), format="html"))
             for place, guess in enumerate(session.predict, 1):
-                asked = f'<div class="fs-predict"><p><strong>Predict, then reveal ({place})</strong></p>{kit.prose(guess.ask)}</div>'
+                asked = (
+                    f'<div class="fs-predict"><p><strong>Predict, then reveal ({place})</strong></p>{kit.prose(guess.ask)}</div>'
+                )
                 section.append(nodes.raw("", asked, format="html"))
                 revealed = f'<details class="fs-reveal"><summary>Reveal</summary>{kit.prose(guess.reveal)}</details>'
                 section.append(nodes.raw("", revealed, format="html"))

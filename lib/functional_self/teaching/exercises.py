@@ -19,7 +19,7 @@ Level = Annotated[int, Field(ge=1, le=5)]
 
 
 class Exercise(BaseModel):
-    """One exercise. ``check`` runs after ``stub`` in one namespace: it fails under the stub and prints ``expected`` under ``solution``.
+    """One exercise. ``check`` runs after ``stub`` in one namespace: it fails under it and prints ``expected`` under ``solution``.
 
     A conceptual one has no code: ``answer`` says what a good answer touches.
     """
@@ -97,7 +97,9 @@ def notebook(chapter: str) -> nbformat.NotebookNode:
     """The exercises of a chapter as a notebook to fill in: questions, stubs, checks and expected output, no solution."""
     found = load(chapter)
     say, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
-    about = "These exercises need the environment of the book: in a checkout, `make environment`, then choose `.venv` as the kernel."
+    about = (
+        "These exercises need the environment of the book: in a checkout, `make environment`, then choose `.venv` as the kernel."
+    )
     cells = [say(f"# Exercises of {chapter}\n\n{about} Every check assumes the next cell."), code(found.setup.strip())]
     for place, exercise in enumerate(found.exercises, 1):
         cells.append(say(f"## {place}. {exercise.title}\n\n*{exercise.line}*\n\n{exercise.question.strip()}"))
@@ -118,8 +120,8 @@ def notebook(chapter: str) -> nbformat.NotebookNode:
 def launch(chapter: str) -> str | None:
     """Where a chapter's exercises open in a browser: only where ``_config.yml`` names a repository that holds the notebook.
 
-    The repository is ``repository: {url: https://github.com/OWNER/NAME, branch: main}``, the notebook ``student/CHAPTER.ipynb`` in
-    this checkout, written there by ``functional-self student --to student``.
+    The repository is ``repository: {url: https://github.com/OWNER/NAME, branch: main}``, the notebook ``student/CHAPTER.ipynb``
+    in this checkout, written there by ``functional-self student --to student``.
     """
     config = yaml.safe_load((paths.root() / "_config.yml").read_text(encoding="utf-8")) or {}
     where = config.get("repository") or {}

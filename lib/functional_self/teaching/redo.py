@@ -15,7 +15,7 @@ from functional_self.runs import execute, published
 def redo(chapter: str, **changed: Any) -> dict[str, Any]:
     """Results by name of a chapter's published run, its statistics computed again with some parameters changed.
 
-    No subject is asked: ``scores`` reads the run's tables. What a table does not hold, such as more items, cannot be had this way.
+    No subject is asked: ``scores`` reads the run's tables. What a table does not hold, such as more items, cannot be had so.
 
     Args:
         chapter: its name, for example ``04-internalisation``.

@@ -85,7 +85,7 @@ def origin(run: Run) -> str:
 
 def definition(term: str) -> str:
     """A word's entry in the glossary, as plain text; raises RunError where it has none."""
-    found = _glossary((paths.root() / "book" / "glossary.md"))
+    found = _glossary(paths.root() / "book" / "glossary.md")
     if term not in found:
         raise RunError(f"teaching: book/glossary.md has no entry '{term}'")
     return found[term]
