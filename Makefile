@@ -9,7 +9,7 @@ export FUNCTIONAL_SELF_ROOT := $(CURDIR)
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book html pdf reproduce test test-ndif lint acceptance bench environment subject debian clean clean-environment
+.PHONY: help book html pdf student slides session reproduce test test-ndif lint acceptance bench environment subject debian clean clean-environment
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,6 +24,15 @@ html: environment ## render the book from the published runs, executing nothing
 
 pdf: environment debian ## the whole book as one PDF, printed by Chromium from the built pages: _build/book.pdf
 	$(CLI) pdf
+
+student: environment ## the exercises as notebooks without solutions, in _build/student
+	$(CLI) student
+
+slides: environment ## slides and handouts of every session from the published runs, in _build/slides
+	$(CLI) slides
+
+session: environment ## what one meeting needs: slides, handout, student notebooks; SESSION=1 in _build/session-1
+	$(CLI) session $(or $(SESSION),1)
 
 reproduce: environment subject ## re-execute every chapter at the quick preset and compare
 	$(CLI) reproduce

@@ -19,7 +19,7 @@ def test_a_chapter_runs_on_the_real_subject(name, at_quick):
             assert "supported" not in " ".join(
                 r["value"] for k, r in results.items() if k.startswith(("verdict/void", "verdict/interp"))
             )
-    for key, accepted in CONTROLS[name].items():
+    for key, accepted in CONTROLS.get(name, {}).items():
         assert accepted(results[key]["value"]), (key, results[key])
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from functional_self import __version__, materials_cli, organisms_cli, paths, subjects_cli
+from functional_self import __version__, materials_cli, organisms_cli, paths, subjects_cli, teaching_cli
 from functional_self.errors import FunctionalSelfError, ParameterError, one_line
 from functional_self.terminal import Json, listing, out, say
 
@@ -40,7 +40,14 @@ def _main(
         raise typer.Exit
 
 
-for command in (subjects_cli.doctor, subjects_cli.subjects, subjects_cli.push):
+for command in (
+    subjects_cli.doctor,
+    subjects_cli.subjects,
+    subjects_cli.push,
+    teaching_cli.student,
+    teaching_cli.slides,
+    teaching_cli.session,
+):
     app.command()(command)
 
 

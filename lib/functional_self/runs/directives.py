@@ -148,6 +148,8 @@ class _Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         argument = self.arguments[0] if self.arguments else None
+        if argument == "this-chapter":
+            argument = self.env.docname.rpartition("/")[2]
         try:
             made = _made(self.name, argument)
         except FunctionalSelfError as error:
@@ -255,6 +257,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives; Sphinx calls this because ``_config.yml`` lists the module."""
     for name in DIRECTIVES:
         app.add_directive(name, _Generated)
+    app.setup_extension("functional_self.teaching.directives")
     app.connect("builder-inited", _forget)
     app.connect("env-get-outdated", _outdated)
     app.connect("config-inited", _mathjax)
