@@ -49,14 +49,14 @@ def curve() -> list[dict[str, Any]]:
     return [{name: point[name] for name in kept} for point in points]
 
 
-def rows(batches: int, sources: int = SOURCES, width: int = WIDTH) -> list[torch.Tensor]:
+def rows(batches: int, sources: int = SOURCES) -> list[torch.Tensor]:
     """Batches of rows that sparse features make, so that codes differ from row to row as in a model."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.nn.functional.normalize(torch.randn(512, sources * width, generator=generator), dim=1)
+    features = torch.nn.functional.normalize(torch.randn(512, sources * WIDTH, generator=generator), dim=1)
     found = []
     for _ in range(batches):
         f_BG = torch.rand(BATCH, 512, generator=generator) * (torch.rand(BATCH, 512, generator=generator) < 0.06)
-        found.append(5 * f_BG @ features + 0.05 * torch.randn(BATCH, sources * width, generator=generator))
+        found.append(5 * f_BG @ features + 0.05 * torch.randn(BATCH, sources * WIDTH, generator=generator))
     return found
 
 

@@ -202,12 +202,13 @@ class Crosscoder(torch.nn.Module):
 
         Raises CrosscoderError naming the directory where a file is missing, damaged or another's.
         """
-        if str(where).startswith("hub:"):
-            from huggingface_hub import snapshot_download
-
-            where = snapshot_download(str(where).removeprefix("hub:"), allow_patterns=["config.json", "model.safetensors"])
         folder = Path(where)
         try:
+            if str(where).startswith("hub:"):
+                from huggingface_hub import snapshot_download
+
+                wanted = ["config.json", "model.safetensors"]
+                folder = Path(snapshot_download(str(where).removeprefix("hub:"), allow_patterns=wanted))
             said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             check = said.pop("check")
             for name, right in (
