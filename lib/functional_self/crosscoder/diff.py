@@ -20,7 +20,7 @@ from functional_self.crosscoder.model import Crosscoder
 from functional_self.errors import CrosscoderError
 
 BINS = {"a only": (0.0, 0.1), "shared": (0.4, 0.6), "b only": (0.9, 1.0)}
-"""Bins of D_j, bounds included; what lies elsewhere is between. Source: Minder et al. 2025 (arXiv 2504.02922), table 1."""
+"""Bins of D_j, bounds included; what lies elsewhere is between. Source: Minder et al. 2025 (arXiv 2504.02922)."""
 
 
 def norm_profile(norms_Fn: torch.Tensor) -> torch.Tensor:
