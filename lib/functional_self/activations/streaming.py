@@ -145,7 +145,7 @@ class Stream:
 
     def _judge(self, x_NK: torch.Tensor, marks: np.ndarray) -> None:
         """Mark the outliers."""
-        norm_Nn = x_NK.reshape(len(x_NK), len(self.subjects), self.width).norm(dim=-1).numpy()
+        norm_Nn = x_NK.reshape(len(x_NK), len(self.subjects), self.width).norm(dim=-1).double().numpy()
         if not np.isfinite(norm_Nn).all():
             at, source = np.argwhere(~np.isfinite(norm_Nn))[0]
             text, position = marks[["text", "position"]][at].tolist()
