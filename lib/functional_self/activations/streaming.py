@@ -198,6 +198,14 @@ def stream(
     return Stream(subjects, texts, layer, roles, template, batch, buffer, seed)
 
 
+def gather(windows: Iterable[Rows]) -> Rows:
+    """All windows of a stream's or a store's ``rows()`` as one, in memory; SubjectError where there is no row."""
+    found = list(windows)
+    if not sum(len(rows.marks) for rows in found):
+        raise SubjectError("activations: no rows; are there texts with tokens of these roles?")
+    return Rows(torch.cat([rows.x_NK for rows in found]), np.concatenate([rows.marks for rows in found]))
+
+
 def ordinary(rows: Rows) -> torch.Tensor:
     """Rows that are neither outliers nor a text's first token, N x K."""
     return rows.x_NK[torch.from_numpy(~(rows.marks["outlier"] | rows.marks["first"]))]
