@@ -41,26 +41,37 @@ def pattern(flat_A: torch.Tensor, rows: int, latents: int) -> Pattern:
     return Pattern(crow_B1, row_A, flat_A - row_A * latents, latents)
 
 
-def largest(score_BF: torch.Tensor, count: int) -> torch.Tensor:
-    """Places row F + latent of the ``count`` largest positive scores of a batch, fewer where fewer are positive.
+def above(pre_BF: torch.Tensor, weight_F: torch.Tensor, threshold: torch.Tensor | float) -> torch.Tensor:
+    """Places row F + latent where pre-activation times weight is above a threshold that is not negative."""
+    least_F = threshold / weight_F  # nothing is above it where the weight is zero
+    chosen_BF = pre_BF > least_F.to(pre_BF.dtype)
+    if pre_BF.is_cuda:
+        return chosen_BF.reshape(-1).nonzero()[:, 0]
+    return torch.from_numpy(np.flatnonzero(chosen_BF.numpy()))
+
+
+def largest(pre_BF: torch.Tensor, weight_F: torch.Tensor, count: int) -> torch.Tensor:
+    """Places row F + latent of the ``count`` largest positive products of pre-activation and weight, fewer where fewer are.
 
     On a CPU a threshold is guessed from a sample and only what lies above it is partitioned: exact, and a fraction of
     ``torch.topk``'s time over the flattened batch.
     """
-    flat = score_BF.detach().reshape(-1)
-    if flat.is_cuda:
-        value_A, place_A = flat.topk(min(count, flat.numel()))
+    rows, latents = pre_BF.shape
+    if pre_BF.is_cuda:
+        value_A, place_A = (pre_BF * weight_F).reshape(-1).topk(min(count, pre_BF.numel()))
         return place_A[value_A > 0]
-    scores = flat.numpy()
-    sample = scores[:: max(1, scores.size // 65536)]
-    enough = min(sample.size, 2 * count * sample.size // scores.size + 8)  # twice as many as needed lie above it, about
+    stride = max(1, pre_BF.numel() // 65536)
+    across = min(8, stride)
+    sample = (pre_BF[:: stride // across, ::across] * weight_F[::across]).numpy().reshape(-1)
+    enough = min(sample.size, 2 * count * sample.size // pre_BF.numel() + 8)  # twice as many as needed lie above it, about
     threshold = max(float(np.partition(sample, -enough)[-enough]), 0.0)
-    places = np.flatnonzero(scores > threshold)
-    if places.size < count and threshold > 0:  # the sample was unlucky
-        places = np.flatnonzero(scores > 0)
-    if places.size > count:
-        places = places[np.argpartition(scores[places], -count)[-count:]]
-    return torch.from_numpy(places)
+    places = above(pre_BF, weight_F, threshold)
+    if len(places) < count and threshold > 0:  # the sample was unlucky
+        places = above(pre_BF, weight_F, 0.0)
+    if len(places) > count:
+        scores_A = pre_BF.reshape(-1)[places] * weight_F[places % latents]
+        places = places[torch.from_numpy(np.argpartition(scores_A.numpy(), -count)[-count:])]
+    return places
 
 
 class _Encode(torch.autograd.Function):
