@@ -6,6 +6,7 @@ Letters: B batch, F latents, K = n d the widths of all n sources side by side, A
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
+
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ def largest(pre_BF: torch.Tensor, weight_F: torch.Tensor, count: int) -> torch.T
     On a CPU a threshold is guessed from a sample and only what lies above it is partitioned: exact, and a fraction of
     ``torch.topk``'s time over the flattened batch.
     """
-    rows, latents = pre_BF.shape
+    latents = pre_BF.shape[1]
     if pre_BF.is_cuda:
         value_A, place_A = (pre_BF * weight_F).reshape(-1).topk(min(count, pre_BF.numel()))
         return place_A[value_A > 0]

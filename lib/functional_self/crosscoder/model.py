@@ -52,11 +52,11 @@ class Config:
             raise CrosscoderError(f"crosscoder: activation '{self.activation}' is unknown; use batchtopk, topk or relu")
         if min(self.shared, self.exclusive) < 0 or self.shared + self.sources * self.exclusive > self.latents:
             raise CrosscoderError(
-                f"crosscoder: {self.shared} shared latents and {self.exclusive} of each of {self.sources} sources are more than {self.latents}"
+                f"crosscoder: {self.shared} shared latents and {self.exclusive} of each source are not within {self.latents}"
             )
         if not -1 <= self.coupling <= 1 or (self.coupling and self.sources != 2):
             raise CrosscoderError(
-                f"crosscoder: coupling {self.coupling} with {self.sources} sources; it is from -1 to 1, and 0 unless there are two"
+                f"crosscoder: coupling {self.coupling} with {self.sources} sources; it is from -1 to 1, and 0 but for two"
             )
 
 

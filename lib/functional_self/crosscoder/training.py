@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,8 @@ MEASURED = 16_384
 """Rows read before training: the scales, where the decoder's bias begins, and which data these are."""
 AVERAGED = 100
 """Steps over which the running threshold is averaged."""
-Rows = torch.Tensor | Callable[[int], Iterable[torch.Tensor]]
-"""Rows of all sources side by side: N x K in memory, or a function of the pass (from 0) that gives batches B x K, the same each time it is asked."""
+Batches = torch.Tensor | Callable[[int], Iterable[torch.Tensor]]
+"""Rows of all sources side by side: N x K in memory, or a function of the pass (from 0) giving the same batches every time."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Fitted:
 
 
 def fit(
-    rows: Rows | Sequence[Store],
+    rows: Batches | Sequence[Store],
     config: Config,
-    training: Training = Training(),  # noqa: B008 - it is frozen
+    training: Training = Training(),
     kept: Path | None = None,
     keep_every: int = 200,
     device: str = "cpu",
@@ -84,7 +84,7 @@ def fit(
     least score that its batches keep.
 
     Args:
-        rows: see ``Rows``; or harvested stores of the same tokens, one a source.
+        rows: see ``Batches``; or harvested stores of the same tokens, one a source.
         config: what the crosscoder is.
         training: how it is trained.
         kept: folder of checkpoints, one inside it for each configuration and data; what is finished is read back from it.
@@ -200,7 +200,7 @@ def _adam(crosscoder: Crosscoder, training: Training) -> torch.optim.Adam:
     return torch.optim.Adam(crosscoder.parameters(), lr=training.rate, fused=True)
 
 
-def _passes(rows: Rows | Sequence[Store], training: Training) -> Callable[[int], Iterable[torch.Tensor]]:
+def _passes(rows: Batches | Sequence[Store], training: Training) -> Callable[[int], Iterable[torch.Tensor]]:
     """Batches of a pass: as they come, or rows in memory in an order that seed and pass decide."""
     if isinstance(rows, Sequence):
         every_NK, keep_N = side_by_side(rows)
