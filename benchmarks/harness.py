@@ -22,7 +22,7 @@ from functional_self import __version__, paths
 from functional_self.errors import ParameterError
 from functional_self.progress import track
 
-FAMILIES = ("scoring",)
+FAMILIES = ("scoring", "crosscoder")
 PACKAGES = ("torch", "transformers", "nnsight", "numpy")
 
 

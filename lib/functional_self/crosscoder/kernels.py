@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
