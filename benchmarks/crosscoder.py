@@ -156,7 +156,7 @@ def compared(
     peer_name: str,
     same: bool = False,
 ) -> dict[str, Any]:
-    """Both sides in turn; with ``same`` losses are compared, and the ratio is the peer's seconds / ours, else ours / the peer's."""
+    """Both sides in turn; with ``same`` losses are compared and the ratio is the peer's seconds / ours, else the inverse."""
     first = [(ours(batches[0]), peer(batches[0]))]  # the first call of either is slower
     seconds_PSC, results = harness.alternate(ours, peer, batches, repetitions, name)
     wall_PS, cpu_PS = seconds_PSC[:, :, 0], seconds_PSC[:, :, 1]
