@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from functional_self.activations import harvest, patch
 from functional_self.crosscoder import Config, Crosscoder, causal
 from functional_self.errors import CrosscoderError
 
-TEXTS = ["Ice is cold, and fire is not.", "The old pot stands on the stove, and the new one is in the shop.", "One, two, three, four."]
+TEXTS = [
+    "Ice is cold, and fire is not.",
+    "The old pot stands on the stove, and the new one is in the shop.",
+    "One, two, three, four.",
+]
 LAYER = 12
 
 
@@ -71,40 +74,43 @@ def test_arms_are_controls_of_equal_size_and_halves():
 
 @pytest.fixture(scope="module")
 def pair(smollm2):
-    """Rows of the subject and, as its base, the same rows with a planted difference."""
-    chat = harvest(smollm2, TEXTS, LAYER)
-    noise = np.random.default_rng(0).normal(size=chat.rows_ND.shape).astype(np.float32)
-    base = dataclasses.replace(chat, rows_ND=chat.rows_ND + 0.5 * noise, subject="planted")
-    return base, chat
+    """Rows of the subject and, as its base before them, the same rows with a planted difference; and their table."""
+    store = harvest(smollm2, TEXTS, LAYER)
+    chat_ND = torch.from_numpy(store.rows_ND)
+    noise_ND = torch.randn(chat_ND.shape, generator=torch.Generator().manual_seed(0))
+    return torch.cat([chat_ND + 0.5 * noise_ND, chat_ND], dim=1), store
 
 
 def test_all_and_the_error_close_the_kl_and_base_is_plain_patching(smollm2, pair):
-    base, chat = pair
-    crosscoder = Crosscoder(Config(2, chat.rows_ND.shape[1], 64, k=8), seed=0)
+    x_NK, store = pair
+    crosscoder = Crosscoder(Config(2, x_NK.shape[1] // 2, 64, k=8), seed=0)
     S, live = torch.arange(64) < 5, torch.ones(64, dtype=torch.bool)
-    found = causal.causal_kl(smollm2, TEXTS, [base, chat], crosscoder, causal.arms(S, {}, live, random=1))
+    tried = causal.arms(S, {}, live, random=1)
+    found = causal.causal_kl(smollm2, TEXTS, LAYER, x_NK, store.tokens, crosscoder, tried)
     kl = found.groupby("arm")["kl"]
     assert kl.max()["all + error"] <= 1e-4
     assert kl.mean()["base"] > 0.01
-    _, keep = causal.side_by_side([base, chat])
-    plain = patch(smollm2, TEXTS, dataclasses.replace(base, rows_ND=base.rows_ND[keep], tokens=base.tokens[keep].reset_index(drop=True)))
+    kept_NK, tokens = causal.unmasked(x_NK, store.tokens)
+    base_ND = kept_NK[:, : x_NK.shape[1] // 2].numpy()
+    plain = patch(smollm2, TEXTS, dataclasses.replace(store, rows_ND=base_ND, tokens=tokens))
     assert found.loc[found["arm"] == "base", "kl"].to_numpy() == pytest.approx(plain["kl"].to_numpy(), abs=1e-5)
-    masked = set(zip(*chat.tokens.loc[~keep, ["text", "position"]].to_numpy().T.tolist()))
-    assert masked and not masked & set(zip(found["text"], found["position"]))
+    assert len(tokens) < len(store.tokens) and not (found["position"] == 0).any()
 
 
-def test_stores_of_other_tokens_are_refused(pair):
-    base, chat = pair
-    other = dataclasses.replace(base, tokens=base.tokens.assign(token=0))
-    with pytest.raises(CrosscoderError, match="different tokens") as error:
-        causal.side_by_side([other, chat])
+def test_what_does_not_fit_is_refused(pair):
+    x_NK, store = pair
+    with pytest.raises(CrosscoderError, match="same tokens") as error:
+        causal.unmasked(x_NK[1:], store.tokens)
     assert "\n" not in str(error.value)
+    with pytest.raises(CrosscoderError, match="nothing is left"):
+        causal.unmasked(x_NK, store.tokens.assign(outlier=True))
 
 
 def test_loss_recovered_is_one_for_the_rows_and_zero_for_their_mean(smollm2, pair):
-    _, chat = pair
-    own = causal.losses(smollm2, TEXTS, chat, chat.rows_ND)
-    assert causal.loss_recovered(own) == pytest.approx(1, abs=1e-4)
-    keep = ~(chat.tokens["first"] | chat.tokens["outlier"]).to_numpy()
-    mean = np.broadcast_to(chat.rows_ND[keep].mean(0), chat.rows_ND.shape)
-    assert causal.loss_recovered(causal.losses(smollm2, TEXTS, chat, mean)) == pytest.approx(0, abs=1e-3)
+    x_NK, store = pair
+    own_ND = x_NK[:, x_NK.shape[1] // 2 :]
+    found = causal.losses(smollm2, TEXTS, LAYER, own_ND, store.tokens, own_ND)
+    assert causal.loss_recovered(found) == pytest.approx(1, abs=1e-4)
+    mean_ND = causal.unmasked(own_ND, store.tokens)[0].mean(0).expand_as(own_ND)
+    found = causal.losses(smollm2, TEXTS, LAYER, own_ND, store.tokens, mean_ND)
+    assert causal.loss_recovered(found) == pytest.approx(0, abs=1e-3)

@@ -1,6 +1,7 @@
 """The tools beside the crosscoder: what two sources' rows or logits say of their difference without a dictionary of both.
 
-Letters: N tokens, D width, V vocabulary, M directions. Source a comes first: a difference is b - a. Statistics are in double precision.
+Letters: N tokens, D width, V vocabulary, M directions. Source a comes first: a difference is b - a. Sums are in double
+precision.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ def differences(a_ND: torch.Tensor, b_ND: torch.Tensor) -> torch.Tensor:
     Raises CrosscoderError where the rows are not of the same tokens by their shape, or hold numbers that are not finite.
     """
     if a_ND.shape != b_ND.shape or a_ND.ndim != 2:
-        raise CrosscoderError(f"rows of shapes {tuple(a_ND.shape)} and {tuple(b_ND.shape)}; two sources need the same tokens and width")
+        raise CrosscoderError(
+            f"rows of shapes {tuple(a_ND.shape)} and {tuple(b_ND.shape)}; two sources need the same tokens and width"
+        )
     found_ND = b_ND - a_ND
     if not torch.isfinite(found_ND).all():
         raise CrosscoderError("activations that are not finite numbers; look at the layer and the texts they come from")
@@ -104,7 +107,7 @@ def logit_difference(a_NV: torch.Tensor, b_NV: torch.Tensor) -> torch.Tensor:
 def average_precision(score_N: torch.Tensor, truth_N: torch.Tensor) -> float:
     """Mean over the true tokens of the precision at each one's score; ties count as if the false ones came first.
 
-    A score that ranks every true token first has 1, one that knows nothing about the share of true tokens. NaN without a true token.
+    A score that ranks every true token first has 1, one that knows nothing about the share of true tokens; NaN where none is.
     """
     truth_N = truth_N.bool()
     if not truth_N.any():

@@ -5,7 +5,6 @@ Letters: B rows, n sources, d width, F latents, K = n d, N tokens patched.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,71 +82,70 @@ def rows_with(crosscoder: Crosscoder, x_BK: torch.Tensor, arm: Arm, base: int = 
 
 
 def causal_kl(
-    subject: Any, texts: Sequence[Any], stores: Sequence[Store], crosscoder: Crosscoder, tried: Sequence[Arm], chat: int = 1
+    subject: Any,
+    texts: Sequence[Any],
+    layer: int,
+    x_NK: torch.Tensor,
+    tokens: pd.DataFrame,
+    crosscoder: Crosscoder,
+    tried: Sequence[Arm],
+    chat: int = 1,
 ) -> pd.DataFrame:
     """KL(chat || patched) in nats of every arm at every patched token: columns arm, text, position, token, role, kl.
 
-    The rows of source 0 stand at the patched tokens, with what the arm puts back. A text's first token and outliers of either
-    source are masked: they are neither patched nor measured, and keep the chat model's own rows. Runs inside nnsight
-    traces where the weights are (``activations.patch``).
+    The rows of source 0 stand at the patched tokens, with what the arm puts back. A text's first token and outliers are
+    masked: they are neither patched nor measured, and keep the chat model's own rows. Runs inside nnsight traces where the
+    weights are (``activations.patch``).
 
     Args:
         subject: the model whose rows are source ``chat``, local or remote.
-        texts: the texts of the stores.
-        stores: one of every source of the crosscoder, of the same tokens.
+        texts: the texts that the rows were read from.
+        layer: the block whose output the rows are.
+        x_NK: rows of all sources side by side.
+        tokens: the rows' table, with text, position, token, role, first and outlier.
         crosscoder: trained on such rows.
         tried: from ``arms``.
         chat: index of the subject's own source.
 
-    Raises CrosscoderError where the stores hold other tokens.
+    Raises CrosscoderError where rows and table are of different lengths, or nothing is left to patch.
     """
-    x_NK, keep_N = side_by_side(stores)
-    x_NK, tokens = x_NK[torch.from_numpy(keep_N)], stores[chat].tokens[keep_N]
-    rows = [rows_with(crosscoder, x_NK, arm, 0, chat).float().numpy() for arm in tried]
+    x_NK, tokens = unmasked(x_NK, tokens)
     parts = [tokens.assign(arm=arm.name, text=tokens["text"] + len(texts) * number) for number, arm in enumerate(tried)]
-    whole = dataclasses.replace(stores[chat], rows_ND=np.concatenate(rows), tokens=pd.concat(parts, ignore_index=True))
-    found = patch(subject, list(texts) * len(tried), whole)
+    rows_ND = np.concatenate([rows_with(crosscoder, x_NK, arm, 0, chat).float().numpy() for arm in tried])
+    placed = Store(rows_ND, pd.concat(parts, ignore_index=True), layer, subject.name, subject.revision)
+    found = patch(subject, list(texts) * len(tried), placed)
     return found.assign(text=found["text"] % len(texts))[["arm", "text", "position", "token", "role", "kl"]]
 
 
-def side_by_side(stores: Sequence[Store]) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows of all sources side by side, N x K, and which tokens are neither first in a text nor an outlier in any source.
-
-    Raises CrosscoderError where the stores were not read from the same tokens.
-    """
-    place = ["text", "position", "token"]
-    for store in stores[1:]:
-        if not np.array_equal(store.tokens[place].to_numpy(), stores[0].tokens[place].to_numpy()):
-            raise CrosscoderError(f"stores of {stores[0].subject} and {store.subject} hold different tokens; harvest the same texts")
-    masked_N = np.any([store.tokens["first"] | store.tokens["outlier"] for store in stores], axis=0)
-    return torch.from_numpy(np.concatenate([store.rows_ND for store in stores], axis=1)), ~masked_N
+def unmasked(x_NK: torch.Tensor, tokens: pd.DataFrame) -> tuple[torch.Tensor, pd.DataFrame]:
+    """The rows, and their table, that are neither a text's first token nor an outlier; CrosscoderError where none is."""
+    if len(x_NK) != len(tokens):
+        raise CrosscoderError(f"causal: {len(x_NK)} rows and a table of {len(tokens)} tokens; they must be of the same tokens")
+    keep_N = ~(tokens["first"] | tokens["outlier"]).to_numpy(bool)
+    if not keep_N.any():
+        raise CrosscoderError("causal: every token is a text's first or an outlier; nothing is left to patch")
+    return x_NK[torch.from_numpy(keep_N)], tokens[keep_N].reset_index(drop=True)
 
 
-def losses(subject: Any, texts: Sequence[Any], store: Store, reconstruction_ND: np.ndarray) -> pd.DataFrame:
+def losses(
+    subject: Any, texts: Sequence[Any], layer: int, rows_ND: torch.Tensor, tokens: pd.DataFrame, reconstruction_ND: torch.Tensor
+) -> pd.DataFrame:
     """Next-token losses in nats with a source's own rows, with their reconstruction, and with their mean in their place.
 
     Columns text, position, own, reconstructed, mean; masks as in ``causal_kl``; no line at a text's end.
     """
-    keep_N = ~(store.tokens["first"] | store.tokens["outlier"]).to_numpy()
-    tokens, rows_ND = store.tokens[keep_N], store.rows_ND[keep_N]
-    mean_ND = np.broadcast_to(rows_ND.mean(0, dtype=np.float64).astype(np.float32), rows_ND.shape)
+    (own_ND, tokens), (reconstructed_ND, _) = unmasked(rows_ND, tokens), unmasked(reconstruction_ND, tokens)
+    mean_ND = own_ND.double().mean(0).float().expand_as(own_ND)
     both = pd.concat([tokens, tokens.assign(text=tokens["text"] + len(texts))], ignore_index=True)
-    placed = dataclasses.replace(store, rows_ND=np.concatenate([reconstruction_ND[keep_N], mean_ND]), tokens=both)
+    placed = Store(torch.cat([reconstructed_ND, mean_ND]).numpy(), both, layer, subject.name, subject.revision)
     found = patch(subject, list(texts) * 2, placed)
-    half = len(tokens)
-    return pd.DataFrame(
-        {
-            "text": tokens["text"].to_numpy(),
-            "position": tokens["position"].to_numpy(),
-            "own": found["loss_own"].to_numpy()[:half],
-            "reconstructed": found["loss_patched"].to_numpy()[:half],
-            "mean": found["loss_patched"].to_numpy()[half:],
-        }
-    ).dropna()
+    patched_2N = found["loss_patched"].to_numpy().reshape(2, -1)
+    own_N = found["loss_own"].to_numpy()[: len(tokens)]
+    return tokens[["text", "position"]].assign(own=own_N, reconstructed=patched_2N[0], mean=patched_2N[1]).dropna()
 
 
 def loss_recovered(found: pd.DataFrame) -> float:
-    """1 - (L(reconstruction) - L(own)) / (L(mean) - L(own)) over the tokens of ``losses``: 1 loses nothing, 0 no better than the mean.
+    """1 - (L(reconstruction) - L(own)) / (L(mean) - L(own)) over ``losses``' tokens: 1 loses nothing, 0 is the mean's.
 
     NaN where the mean is as good as the rows themselves.
     """
