@@ -31,7 +31,7 @@ def norm_plot(latents: pd.DataFrame, a: str, b: str) -> Figure:
 
 
 def curve_plot(curves: pd.DataFrame, order: Sequence[str]) -> Figure:
-    """Curves over checkpoints, a panel per ``curve``, with intervals where there are any; columns curve, unit, source, value, low, high."""
+    """Curves over checkpoints, a panel per ``curve``, with intervals; columns curve, unit, source, value, low, high (or NaN)."""
     names = list(dict.fromkeys(curves["curve"]))
     x = np.arange(len(order))
     with matplotlib.rc_context(STYLE):
