@@ -37,7 +37,11 @@ CONTROLS = {
     },
     "05-simulators": {"coder/right": lambda n: n == 24, "rule/random-twin/true": lambda x: abs(x) < 0.5},
     "04-internalisation": {"took": lambda n: n == 4, "apart/index": lambda said: said == "yes"},
-    "06-crosscoder": {"closes": lambda nats: nats <= 1e-4, "identical/off": lambda x: x <= 1e-3, "loss-recovered/tuned": lambda x: x > 0},
+    "06-crosscoder": {
+        "closes": lambda nats: nats <= 1e-4,
+        "identical/off": lambda x: x <= 1e-3,
+        "loss-recovered/tuned": lambda x: x > 0,
+    },
     "07-trajectories": {"control/null": lambda n: n == 0},
     "08-tools": {"null/mean-difference": lambda n: n == 0, "recall/difference-SAE": lambda x: x > 0},
 }
