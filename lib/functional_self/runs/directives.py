@@ -150,7 +150,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives; Sphinx calls this because ``_config.yml`` lists the module."""
     for name, directive in (("fs-parameters", Parameters), ("fs-claims", Claims), ("fs-status", Status)):
         app.add_directive(name, directive)
-    app.setup_extension("functional_self.teaching.directives")
     app.connect("env-get-outdated", _outdated)
     app.connect("config-inited", _mathjax)
     app.connect("html-page-context", _page, priority=900)
