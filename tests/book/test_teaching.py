@@ -152,7 +152,8 @@ def test_hostile_text_is_inert_wherever_it_stands(small, tmp_path):
             scripts = re.findall(r"<script>", page)
             assert len(scripts) == 1, (text, "the page has its own script and no other")
             assert "<img" not in page and "alert(1)</script>" not in page and 'href="javascript' not in page
-            assert ' onmouseover="' not in page and "49" not in page.split("<main>")[1].split("</main>")[0].replace(text, "")
+            assert ' onmouseover="' not in page
+            assert "{{ 7 * 7 }}" in page or "7 * 7" not in text
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in kit.slides(one), "the recorded text is shown, escaped"
 
 
