@@ -149,6 +149,7 @@ def test_tables_sort_by_keyboard_numbers_as_numbers(book, reader):
 def test_without_javascript_the_parts_say_the_same(book, reader):
     context = reader.tab.context.browser.new_context(offline=True, java_script_enabled=False)
     tab = context.new_page()
+    tab.set_default_timeout(60_000)
     tab.goto((book / "chapters" / "03-persistence.html").as_uri())
     assert tab.locator(".fs-controls:visible").count() == 0
     items = tab.locator(".fs-explorer details.fs-item")
