@@ -43,7 +43,10 @@ def test_after_training_a_scaled_copy_has_exactly_scaled_decoders(one, activatio
 
 
 def test_identical_sources_with_untied_decoders_agree_within_a_tolerance(one):
-    """D of the latents that are used within 0.05 of one half; the dead are NaN and counted."""
+    """D of latents used in half a percent of rows is within 0.2 of one half, 0.1 in the mean, none exclusive; the dead are NaN.
+
+    Several latents share a feature here, each with its own beginning, and nothing makes their norms alike.
+    """
     crosscoder, D_F = both(one, 1.0, "batchtopk", tied=False)
     rows_NK = torch.cat([one, one], dim=1)
     said = quality(crosscoder, [rows_NK])
@@ -51,7 +54,9 @@ def test_identical_sources_with_untied_decoders_agree_within_a_tolerance(one):
     assert torch.equal(D_F.isnan(), dead_F) and bins(D_F)["dead"] == int(dead_F.sum()) == round(said.dead * 24)
     often_F = said.count_F > 30
     assert often_F.sum() >= 10
-    assert (D_F[often_F] - 0.5).abs().max() < 0.05
+    away_F = (D_F[often_F] - 0.5).abs()
+    assert away_F.max() < 0.2 and away_F.mean() < 0.1
+    assert bins(D_F)[["a only", "b only"]].sum() == 0
     for beta_Fn in (latent_scaling(crosscoder, [rows_NK]).error, latent_scaling(crosscoder, [rows_NK]).reconstruction):
         assert torch.equal(beta_Fn.isnan().all(dim=1), dead_F)
 
