@@ -49,14 +49,14 @@ def curve() -> list[dict[str, Any]]:
     return [{name: point[name] for name in kept} for point in points]
 
 
-def rows(batches: int, sources: int = SOURCES, width: int = WIDTH) -> list[torch.Tensor]:
+def rows(batches: int, sources: int = SOURCES) -> list[torch.Tensor]:
     """Batches of rows that sparse features make, so that codes differ from row to row as in a model."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.nn.functional.normalize(torch.randn(512, sources * width, generator=generator), dim=1)
+    features = torch.nn.functional.normalize(torch.randn(512, sources * WIDTH, generator=generator), dim=1)
     found = []
     for _ in range(batches):
         f_BG = torch.rand(BATCH, 512, generator=generator) * (torch.rand(BATCH, 512, generator=generator) < 0.06)
-        found.append(5 * f_BG @ features + 0.05 * torch.randn(BATCH, sources * width, generator=generator))
+        found.append(5 * f_BG @ features + 0.05 * torch.randn(BATCH, sources * WIDTH, generator=generator))
     return found
 
 
@@ -156,7 +156,7 @@ def compared(
     peer_name: str,
     same: bool = False,
 ) -> dict[str, Any]:
-    """Both sides in turn; with ``same`` losses are compared, and the ratio is the peer's seconds / ours, else ours / the peer's."""
+    """Both sides in turn; with ``same`` losses are compared and the ratio is the peer's seconds / ours, else the inverse."""
     first = [(ours(batches[0]), peer(batches[0]))]  # the first call of either is slower
     seconds_PSC, results = harness.alternate(ours, peer, batches, repetitions, name)
     wall_PS, cpu_PS = seconds_PSC[:, :, 0], seconds_PSC[:, :, 1]

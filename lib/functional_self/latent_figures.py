@@ -21,6 +21,7 @@ def norm_plot(latents: pd.DataFrame, a: str, b: str) -> Figure:
             D = latents.loc[latents["pair"] == pair, "D"].dropna()
             axes.hist(D, bins=np.linspace(0, 1, 41), weights=np.full(len(D), 1 / max(len(D), 1)), color=COLOURS[s % len(COLOURS)])
             axes.set_yscale("log")
+            axes.set_ylim(0.5 / max(len(D), 2), 2)
             axes.set_title(f"{pair} (n = {len(D)} live latents)", loc="left", fontsize=9)
             for x in (0.1, 0.4, 0.6, 0.9):
                 axes.axvline(x, color=INK, lw=0.6, ls="--")
@@ -30,7 +31,7 @@ def norm_plot(latents: pd.DataFrame, a: str, b: str) -> Figure:
 
 
 def curve_plot(curves: pd.DataFrame, order: Sequence[str]) -> Figure:
-    """Curves over checkpoints, a panel per ``curve``, with intervals where there are any; columns curve, unit, source, value, low, high."""
+    """Curves over checkpoints, a panel per ``curve``, with intervals; columns curve, unit, source, value, low, high (or NaN)."""
     names = list(dict.fromkeys(curves["curve"]))
     x = np.arange(len(order))
     with matplotlib.rc_context(STYLE):

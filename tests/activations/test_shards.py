@@ -16,7 +16,7 @@ from functional_self import activations, subjects
 from functional_self.activations import shards, statistics, stream, streaming
 from functional_self.errors import CrosscoderError
 
-TEXTS = [f"Then came the number {i}, and then the number {i + 1}, which was one more than {i}." for i in range(60)]
+TEXTS = [f"Then came the number {i}, and then the number {i + 1}, which was one more than {i}." for i in range(36)]
 TURNS = 20 if os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE") else 3
 
 

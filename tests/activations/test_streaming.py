@@ -85,16 +85,22 @@ def test_statistics_are_numpys_in_double_precision(twin):
     assert shifted.scale_n.tolist() == pytest.approx([1.0, 0.0], abs=1e-3)
 
 
-def test_outliers_are_marked_counted_and_left_out(smollm2):
-    """The first token of a text draws the norms of SmolLM2's middle layers: an outlier wherever it stands."""
-    made = stream([smollm2], TEXTS, 9)
-    (rows,) = made.rows()
-    norms = rows.x_NK.norm(dim=1).numpy()
+def test_outliers_are_marked_counted_and_left_out(twin):
+    """A token whose embedding is a thousand times too long is the outlier, wherever it stands."""
+    inner = activations.tokens.module(twin)
+    (odd,) = inner.tokenizer(" odd", add_special_tokens=False)["input_ids"]
+    weight = inner._module.model.embed_tokens.weight
+    try:
+        weight.data[odd] *= 1000
+        made = stream([twin, twin], TEXTS, 0)
+        (rows,) = made.rows()
+        batch = torch.cat(list(made))
+    finally:
+        weight.data[odd] /= 1000
     outlier = rows.tokens["outlier"].to_numpy()
-    assert (outlier == (norms > streaming.OUTLIER * np.median(norms))).all() and 0 < outlier.sum() < 30
-    assert made.outlier_share == outlier.mean()
-    batch = torch.cat(list(made))
-    assert len(batch) == len(norms) - (outlier | rows.tokens["first"]).sum() and float(batch.norm(dim=1).max()) < norms.max()
+    assert (outlier == (rows.tokens["token"] == odd)).all() and outlier.sum() == 9
+    assert made.outlier_share == pytest.approx(9 / len(outlier))
+    assert len(batch) == len(outlier) - (outlier | rows.tokens["first"]).sum()
 
 
 def test_roles_are_chosen_and_named(twin):

@@ -38,15 +38,22 @@ def test_numbers_figures_and_provenance_are_on_the_page_and_text_is_escaped(publ
     assert "<script>alert(" not in page and "&lt;script&gt;alert(1)" in page
     status = (published_project / "_build" / "html" / "book" / "status.html").read_text()
     assert run.name in status and 'id="run-tiny"' in status
+    for file in ("manifest.json", "results.json"):
+        carried = published_project / "_build" / "html" / "_static" / "runs" / run.name / file
+        assert carried.read_bytes() == (run.path / file).read_bytes()
 
 
-def test_a_mended_typo_appears_without_execution(published_project):
+def test_a_mended_typo_and_a_changed_claim_appear_without_execution(published_project):
     built(good=True)
     before = published.pointers()
+    claims = published_project / "claims" / "tiny.yml"
+    claims.write_text(claims.read_text().replace("is near zero", "is close to zero"))
     source = published_project / "chapters" / "tiny.md"
     source.write_text(source.read_text().replace("# A tiny chapter", "# A tiny chapter mended"))
     built(good=True)
     assert "A tiny chapter mended" in (published_project / "_build" / "html" / "chapters" / "tiny.html").read_text()
+    status = (published_project / "_build" / "html" / "book" / "status.html").read_text()
+    assert "is close to zero" in status and "is near zero" not in status, "a page is read again where what it generates changed"
     assert published.pointers() == before and len([p for p in (published_project / "runs").iterdir() if p.is_dir()]) == 1
 
 

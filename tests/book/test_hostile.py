@@ -36,10 +36,12 @@ HOSTILE = [
     "<form action=https://evil.example/20><button autofocus onfocus=alert(20)>go</button></form>",
 ]
 MADE = """() => {
-  const attribute = (a) => /^on/i.test(a.name) || /^\\s*javascript:/i.test(a.value) || /^https?:\\/\\/evil/.test(a.value);
-  const odd = (e) => e.tagName === "BASE" || (/^(IFRAME|FORM|SCRIPT|STYLE|LINK)$/.test(e.tagName) && e.closest("article"));
-  return [...document.querySelectorAll("*")].filter((e) => [...e.attributes].some(attribute) || odd(e))
-    .map((e) => e.outerHTML.slice(0, 200));
+  const bad = (a) => (/^on/i.test(a.name) && /alert|evil/.test(a.value))
+    || /^\\s*javascript:/i.test(a.value) || /^https?:..evil/.test(a.value);
+  const odd = (e) => /^(SCRIPT|STYLE|IFRAME|FORM|LINK|BASE)$/.test(e.tagName) && /alert|evil|display:none/.test(e.outerHTML);
+  const said = (e) => /^(H1|B|A|BUTTON)$/.test(e.tagName) && /^(ten|thirteen|seven|eight|go)$/.test(e.textContent);
+  return [...document.querySelectorAll("article *, base, [onload], [onerror]")]
+    .filter((e) => [...e.attributes].some(bad) || odd(e) || said(e)).map((e) => e.outerHTML.slice(0, 200));
 }"""
 CELLS = """
 ```{code-cell} ipython3

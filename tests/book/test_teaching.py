@@ -146,13 +146,14 @@ def test_hostile_text_is_inert_wherever_it_stands(small, tmp_path):
         changed = raw | {"title": said, "question": said, "ideas": [said, said], "needs": said}
         changed["slides"] = [{"title": said, "points": [said, "{{tiny hostile}}"]}, *raw["slides"][1:]]
         changed["discuss"] = [{"question": said, "touches": ["one", "two"]}] * 2
-        path.write_text(yaml.safe_dump({"sessions": [changed]}))
+        path.write_text(json.dumps({"sessions": [changed]}))
         one = kit.session(1)
         for page in (kit.slides(one), kit.handout(one)):
             scripts = re.findall(r"<script>", page)
             assert len(scripts) == 1, (text, "the page has its own script and no other")
             assert "<img" not in page and "alert(1)</script>" not in page and 'href="javascript' not in page
-            assert ' onmouseover="' not in page and "49" not in page.split("<main>")[1].split("</main>")[0].replace(text, "")
+            assert ' onmouseover="' not in page
+            assert "{{ 7 * 7 }}" in page or "7 * 7" not in text
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in kit.slides(one), "the recorded text is shown, escaped"
 
 
@@ -169,7 +170,7 @@ def test_hostile_text_is_inert_wherever_it_stands(small, tmp_path):
 def test_what_is_wrong_with_the_sessions_is_one_line(small, spoil, words):
     path, raw = small
     spoil(raw)
-    path.write_text(yaml.safe_dump({"sessions": [raw]}))
+    path.write_text(json.dumps({"sessions": [raw]}))
     with pytest.raises(FunctionalSelfError) as wrong:
         for one in kit.sessions():
             assert kit.slides(one) and kit.handout(one)

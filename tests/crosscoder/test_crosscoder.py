@@ -54,13 +54,13 @@ def test_gradients_of_the_sparse_kernels_are_the_dense_ones(activation, l1, sour
 
 def test_gradcheck():
     torch.manual_seed(0)
-    x_BK, at = rows(5, 4), kernels.pattern(torch.tensor([3, 0, 9, 17, 26, 29]), 5, 6)
-    W_FK, D_FK, b_F = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 4), (6, 4), (6,)))
+    x_BK, at = rows(5, 4), kernels.pattern(torch.tensor([0, 3, 9, 17, 26, 29]), 5, 6)
+    given = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 4), (6, 4), (6,), (4,))]
 
-    def whole(W_FK, D_FK, b_F):
-        return kernels.decode(kernels.encode(x_BK, W_FK, b_F, x_BK @ W_FK.T + b_F, at).exp(), D_FK, at)
+    def whole(W_FK, D_FK, b_F, c_K):
+        return kernels.decode(kernels.encode(x_BK, W_FK, b_F, x_BK @ W_FK.T + b_F, at).exp(), D_FK, at, c_K)
 
-    assert torch.autograd.gradcheck(whole, (W_FK, D_FK, b_F))
+    assert torch.autograd.gradcheck(whole, given)
 
 
 @pytest.mark.parametrize(("size", "count"), [(50, 7), (5000, 300), (400_000, 900), (400_000, 100_000)])

@@ -28,14 +28,15 @@ import sys, time, torch
 from pathlib import Path
 from functional_self.crosscoder import Config, Training, fit, training
 training.MEASURED = 64
-folder, pause = Path(sys.argv[1]), float(sys.argv[2])
+folder, steps, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 log = open(folder / "log", "a", buffering=1)
+begun = max((int(path.name.split("-")[1]) for path in folder.glob("kept/*/step-*")), default=0)
 def rows(epoch):
-    for i in range(1000):
+    for i in range(50 * epoch, 50 * epoch + 50):
         log.write(f"{i}\\n")
-        time.sleep(pause)
-        yield torch.randn(32, 12, generator=torch.Generator().manual_seed(1000 * epoch + i))
-found = fit(rows, Config(2, 6, 24, k=3), Training(steps=120, rate=1e-2, dead_after=500), folder / "kept", keep_every=10)
+        time.sleep(pause if i >= begun else 0)
+        yield torch.randn(32, 12, generator=torch.Generator().manual_seed(i))
+found = fit(rows, Config(2, 6, 24, k=3), Training(steps=steps, rate=1e-2, dead_after=500), folder / "kept", keep_every=10)
 found.crosscoder.save(folder / "end")
 found.history.to_json(folder / "history.json")
 """
@@ -152,7 +153,7 @@ def test_killed_trainings_end_as_one_that_was_not(tmp_path, record_property):
     kills, rng, lost = (20 if FULL else 2), random.Random(0), []
     for name, pause in (("whole", 0.0), ("killed", 0.02)):
         (tmp_path / name).mkdir()
-        command = [sys.executable, "-c", KILLED, str(tmp_path / name), str(pause)]
+        command = [sys.executable, "-c", KILLED, str(tmp_path / name), str(60 * kills), str(pause)]
         for _ in range(kills if name == "killed" else 0):
             log = tmp_path / name / "log"
             log.write_text("")
@@ -163,8 +164,7 @@ def test_killed_trainings_end_as_one_that_was_not(tmp_path, record_property):
             time.sleep(rng.uniform(0, 1.0))
             process.send_signal(signal.SIGKILL)
             process.wait()
-            kept = checkpoints._all(next((tmp_path / name / "kept").iterdir())) if (tmp_path / name / "kept").exists() else []
-            step = int(kept[-1].name.split("-")[1]) if kept else 0
+            step = max((int(path.name.split("-")[1]) for path in (tmp_path / name).glob("kept/*/step-*")), default=0)
             drawn = [int(line) for line in log.read_text().split()]
             if process.returncode == -signal.SIGKILL and drawn and not (tmp_path / name / "end").exists():
                 lost.append(drawn[-1] - step)

@@ -43,7 +43,10 @@ def test_after_training_a_scaled_copy_has_exactly_scaled_decoders(one, activatio
 
 
 def test_identical_sources_with_untied_decoders_agree_within_a_tolerance(one):
-    """D of the latents that are used within 0.05 of one half; the dead are NaN and counted."""
+    """D of latents used in half a percent of rows is within 0.2 of one half, 0.1 in the mean, none exclusive; the dead are NaN.
+
+    Several latents share a feature here, each with its own beginning, and nothing makes their norms alike.
+    """
     crosscoder, D_F = both(one, 1.0, "batchtopk", tied=False)
     rows_NK = torch.cat([one, one], dim=1)
     said = quality(crosscoder, [rows_NK])
@@ -51,7 +54,9 @@ def test_identical_sources_with_untied_decoders_agree_within_a_tolerance(one):
     assert torch.equal(D_F.isnan(), dead_F) and bins(D_F)["dead"] == int(dead_F.sum()) == round(said.dead * 24)
     often_F = said.count_F > 30
     assert often_F.sum() >= 10
-    assert (D_F[often_F] - 0.5).abs().max() < 0.05
+    away_F = (D_F[often_F] - 0.5).abs()
+    assert away_F.max() < 0.2 and away_F.mean() < 0.1
+    assert bins(D_F)[["a only", "b only"]].sum() == 0
     for beta_Fn in (latent_scaling(crosscoder, [rows_NK]).error, latent_scaling(crosscoder, [rows_NK]).reconstruction):
         assert torch.equal(beta_Fn.isnan().all(dim=1), dead_F)
 
@@ -67,7 +72,7 @@ def test_a_dead_latent_is_counted_and_is_nan():
     assert latent_scaling(crosscoder, [x_BK]).error.isnan().all(dim=1).nonzero().flatten().tolist() == [7]
 
 
-def shrunk(crosscoder: Crosscoder, x_BK: torch.Tensor, l1: float, steps: int = 400) -> torch.Tensor:
+def shrunk(crosscoder: Crosscoder, x_BK: torch.Tensor, l1: float) -> torch.Tensor:
     """Decoders at the least loss for the codes as they are, F x n x d, by proximal steps: gradient, then norms shrink.
 
     The gradient is that of the crosscoder's own loss; Adam would only come near zero.
@@ -76,9 +81,9 @@ def shrunk(crosscoder: Crosscoder, x_BK: torch.Tensor, l1: float, steps: int = 4
     with torch.no_grad():
         f_A, at = crosscoder.codes(x_BK)
         sum_F = torch.zeros(F, dtype=f_A.dtype).index_add_(0, at.col_A, f_A) / len(x_BK)
-        square_F = torch.zeros(F, dtype=f_A.dtype).index_add_(0, at.col_A, f_A.square()) / len(x_BK)
-    size = 0.5 / (2 * float(square_F.sum()))
-    for _ in range(steps):
+        f_BF = torch.zeros(len(x_BK), F, dtype=f_A.dtype).index_put_((at.row_A, at.col_A), f_A)
+    size = 0.5 / float(torch.linalg.eigvalsh(f_BF.T @ f_BF / len(x_BK))[-1])
+    for _ in range(500):
         loss = (x_BK - crosscoder.decode(f_A, at)).square().sum() / len(x_BK)
         (grad_FK,) = torch.autograd.grad(loss, crosscoder.D_FK)
         moved_Fnd = (crosscoder.D_FK.detach() - size * grad_FK).reshape(F, n, d)
@@ -103,7 +108,7 @@ def test_complete_shrinkage_is_where_the_formula_says():
             f_BF = torch.zeros(400, 4, dtype=torch.float64)
             f_BF[at.row_A, at.col_A] = f_A
         trial = Crosscoder(crosscoder.config, seed=2).double()
-        D_Fnd = shrunk(trial, x_BK, l1, 3000)
+        D_Fnd = shrunk(trial, x_BK, l1)
         trial.D_FK.data.copy_(D_Fnd.reshape(4, 12))
         for j in range(4):
             others_BF = f_BF.clone()

@@ -59,5 +59,6 @@ def test_what_comes_again_in_every_seed_is_counted():
         chosen.append(order_F < 2)  # the third is called exclusive in the first seed alone
     found = stability(crosscoders, [EVERY] * 3, chosen)
     assert found.reproduced == 2 and found.count.value == pytest.approx(7 / 3)
-    crosscoders[2].D_FK.data[(order_F == 0).nonzero()[0]] *= torch.tensor([-1.0] * 12)  # another direction in one seed
+    other = torch.randn(1, 12, generator=torch.Generator().manual_seed(9))
+    crosscoders[2].D_FK.data[(order_F == 0).nonzero()[0]] = other  # another direction in one seed
     assert stability(crosscoders, [EVERY] * 3, chosen).reproduced == 1

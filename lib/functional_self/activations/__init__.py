@@ -5,7 +5,7 @@ from __future__ import annotations
 from functional_self.activations.harvest import Store, harvest
 from functional_self.activations.patching import patch
 from functional_self.activations.shards import Shards, read, write
-from functional_self.activations.streaming import Rows, Statistics, Stream, statistics, stream
+from functional_self.activations.streaming import Rows, Statistics, Stream, gather, ordinary, statistics, stream
 from functional_self.activations.texts import card, texts
 
 __all__ = [
@@ -15,7 +15,9 @@ __all__ = [
     "Store",
     "Stream",
     "card",
+    "gather",
     "harvest",
+    "ordinary",
     "patch",
     "read",
     "statistics",

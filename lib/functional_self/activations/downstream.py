@@ -22,8 +22,11 @@ def differences(model: Any, batches: Sequence[Sequence[torch.Tensor]], layer: in
         inputs = {"input_ids": ids_BL.to(device), "attention_mask": mask_BL.to(device)}
         text_N, at_N = place_N2.T.to(device)
         with torch.inference_mode():
-            with model.trace(inputs, use_cache=False):
-                own_NV = model.lm_head.output[text_N, at_N].float().log_softmax(-1).save()
+            whole_BL, same_B = torch.cat(list(inputs.values()), dim=1).unique(dim=0, return_inverse=True)
+            once = dict(zip(inputs, whole_BL.chunk(2, dim=1)))  # a text patched in several ways is read once as it is
+            own_N = same_B[text_N]
+            with model.trace(once, use_cache=False):
+                own_NV = model.lm_head.output[own_N, at_N].float().log_softmax(-1).save()
             with model.trace(inputs, use_cache=False):
                 output = model.model.layers[layer].output
                 hidden_BLD = output[0] if isinstance(output, tuple) else output

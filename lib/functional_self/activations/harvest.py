@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from functional_self.activations.streaming import OUTLIER, Stream
-from functional_self.activations.tokens import Text, bare, table
-from functional_self.errors import SubjectError
+from functional_self.activations.streaming import OUTLIER, Stream, gather
+from functional_self.activations.tokens import Text, bare
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,7 @@ def harvest(
         template: whether to keep tokens that are nobody's words.
     """
     model = bare(subject)
-    windows = list(Stream([model], texts, layer, roles, template).rows())
-    if not windows:
-        raise SubjectError("harvest: the texts have no tokens")
-    rows_ND = torch.cat([rows.x_NK for rows in windows]).numpy()
-    tokens = table(np.concatenate([rows.marks for rows in windows]))
-    norms = np.linalg.norm(rows_ND, axis=1)
-    tokens["outlier"] = norms > OUTLIER * np.median(norms) if len(norms) else False
-    return Store(rows_ND, tokens, layer, model.name, model.revision)
+    found = gather(Stream([model], texts, layer, roles, template).rows())
+    norms = found.x_NK.norm(dim=1).numpy()
+    tokens = found.tokens.assign(outlier=norms > OUTLIER * np.median(norms))
+    return Store(found.x_NK.numpy(), tokens, layer, model.name, model.revision)

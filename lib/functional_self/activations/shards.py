@@ -73,8 +73,8 @@ def write(stream: Stream, folder: Path | str) -> Shards:
     Raises CrosscoderError where the folder holds other rows, or a shard in it is damaged.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    index = _index(folder) if (folder / INDEX).is_file() else _empty(stream)
+    with paths.staging(folder):  # sweeps what a kill left
+        index = _index(folder) if (folder / INDEX).is_file() else _empty(stream)
     if index["key"] != stream.key:
         held = f"layer {index['layer']} of {', '.join(index['sources'])}"
         raise CrosscoderError(f"{folder}: holds other rows than asked for ({held}, or other texts); take another folder")
@@ -144,7 +144,9 @@ def _shard(folder: Path, file: str, rows: Rows) -> dict[str, Any]:
 
 def _keep(folder: Path, index: dict[str, Any]) -> None:
     index["sha256"] = _digest(index)
-    paths.write_text(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    with paths.staging(folder) as scratch:
+        (scratch / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        (scratch / INDEX).replace(folder / INDEX)
 
 
 def _index(folder: Path) -> dict[str, Any]:

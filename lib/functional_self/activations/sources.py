@@ -65,15 +65,19 @@ def read(sources: Sequence[LanguageSubject], batches: Sequence[Batch], layer: in
     """
     found: list[torch.Tensor | None] = [None] * len(sources)
     groups: dict[int, list[int]] = {}
-    for i, source in enumerate(sources):
-        if isinstance(source, SharedSubject):
-            groups.setdefault(id(module(source)), []).append(i)
-        else:
-            found[i] = torch.cat(list(source.layer_rows(batches, layer)))
-    for members in groups.values():
-        for i, rows_Nd in zip(members, _together([sources[i] for i in members], batches, layer), strict=True):
-            found[i] = rows_Nd
-    gc.collect()  # a trace is a cycle that keeps its tensors
+    gc.freeze()  # a trace is a cycle that keeps its tensors: what is made from here on is collected, without looking at the rest
+    try:
+        for i, source in enumerate(sources):
+            if isinstance(source, SharedSubject):
+                groups.setdefault(id(module(source)), []).append(i)
+            else:
+                found[i] = torch.cat(list(source.layer_rows(batches, layer)))
+        for members in groups.values():
+            for i, rows_Nd in zip(members, _together([sources[i] for i in members], batches, layer), strict=True):
+                found[i] = rows_Nd
+    finally:
+        gc.collect()
+        gc.unfreeze()
     return [rows_Nd for rows_Nd in found if rows_Nd is not None]
 
 

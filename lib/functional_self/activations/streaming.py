@@ -145,7 +145,7 @@ class Stream:
 
     def _judge(self, x_NK: torch.Tensor, marks: np.ndarray) -> None:
         """Mark the outliers."""
-        norm_Nn = x_NK.reshape(len(x_NK), len(self.subjects), self.width).norm(dim=-1).numpy()
+        norm_Nn = x_NK.reshape(len(x_NK), len(self.subjects), self.width).norm(dim=-1).double().numpy()
         if not np.isfinite(norm_Nn).all():
             at, source = np.argwhere(~np.isfinite(norm_Nn))[0]
             text, position = marks[["text", "position"]][at].tolist()
@@ -196,6 +196,14 @@ def stream(
     Raises SubjectError, one line, where sources differ in width or tokens, a layer is not there, or a row is not finite.
     """
     return Stream(subjects, texts, layer, roles, template, batch, buffer, seed)
+
+
+def gather(windows: Iterable[Rows]) -> Rows:
+    """All windows of a stream's or a store's ``rows()`` as one, in memory; SubjectError where there is no row."""
+    found = list(windows)
+    if not sum(len(rows.marks) for rows in found):
+        raise SubjectError("activations: no rows; are there texts with tokens of these roles?")
+    return Rows(torch.cat([rows.x_NK for rows in found]), np.concatenate([rows.marks for rows in found]))
 
 
 def ordinary(rows: Rows) -> torch.Tensor:

@@ -45,7 +45,7 @@ def top_contexts(
     """Where latents are most active: columns latent, share (of rows at which it is active) and contexts (JSON, strongest first).
 
     A context is ``{"tokens": [...], "values": [f, ...], "at": index of its maximum}`` with ``window`` tokens to either side;
-    each text gives one context at most.
+    each text gives one context at most, and no two are the same words.
 
     Args:
         crosscoder: trained on such rows.
@@ -64,21 +64,18 @@ def top_contexts(
         mine_A = (at.col_A == latent).nonzero()[:, 0]
         f_B = np.zeros(len(x_BK))
         f_B[at.row_A[mine_A].numpy()] = f_A[mine_A].numpy()
-        chosen: dict[int, int] = {}
+        texts: set[int] = set()
+        contexts: dict[tuple[str, ...], dict[str, Any]] = {}
         for b in np.argsort(-f_B, kind="stable")[: np.count_nonzero(f_B)]:
-            chosen.setdefault(int(text_B[b]), int(b))
-        contexts = []
-        for b in list(chosen.values())[:count]:
+            if len(contexts) == count or int(text_B[b]) in texts:
+                continue
+            texts.add(int(text_B[b]))
             near = np.flatnonzero((text_B == text_B[b]) & (abs(position_B - position_B[b]) <= window))
             near = near[np.argsort(position_B[near], kind="stable")]
-            contexts.append(
-                {
-                    "tokens": [decode(int(id_B[i])) for i in near],
-                    "values": [round(float(f_B[i]), 4) for i in near],
-                    "at": int(np.flatnonzero(near == b)[0]),
-                }
-            )
-        found.append({"latent": int(latent), "share": len(mine_A) / len(x_BK), "contexts": json.dumps(contexts)})
+            said = [decode(int(id_B[i])) for i in near]
+            values = [round(float(f_B[i]), 4) for i in near]
+            contexts.setdefault(tuple(said), {"tokens": said, "values": values, "at": int(np.flatnonzero(near == b)[0])})
+        found.append({"latent": int(latent), "share": len(mine_A) / len(x_BK), "contexts": json.dumps(list(contexts.values()))})
     return pd.DataFrame(found, columns=["latent", "share", "contexts"])
 
 

@@ -15,12 +15,12 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from functional_self.behaviour.estimate import Estimate, clustered
-from functional_self.crosscoder.kernels import by_latent, transposed
+from functional_self.crosscoder.kernels import by_latent, gathered
 from functional_self.crosscoder.model import Crosscoder
 from functional_self.errors import CrosscoderError
 
 BINS = {"a only": (0.0, 0.1), "shared": (0.4, 0.6), "b only": (0.9, 1.0)}
-"""Bins of D_j, bounds included; what lies elsewhere is between. Source: Minder et al. 2025 (arXiv 2504.02922), table 1."""
+"""Bins of D_j, bounds included; what lies elsewhere is between. Source: Minder et al. 2025 (arXiv 2504.02922)."""
 
 
 def norm_profile(norms_Fn: torch.Tensor) -> torch.Tensor:
@@ -136,9 +136,8 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[torch.Tensor], targ
         for x_BK in batches:
             f_A, at = crosscoder.codes(x_BK)
             decoded = crosscoder.decode(f_A, at)
-            codes = transposed(at, f_A)  # one batch's sums have few terms; those over batches are in double precision
-            S_h += (codes @ (x_BK - crosscoder.c_K)).cpu()
-            S_e += (codes @ (x_BK - decoded)).cpu()
+            S_h += gathered(at, f_A, x_BK - crosscoder.c_K).cpu()  # few terms a batch; over batches in double precision
+            S_e += gathered(at, f_A, x_BK - decoded).cpu()
             C_F += by_latent(at, f_A.double().square()).cpu()
             f_F += by_latent(at, f_A.double()).cpu()
         D_Fnd = crosscoder.D_FK.detach().double().cpu().reshape(F, n, d)

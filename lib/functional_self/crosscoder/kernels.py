@@ -39,8 +39,7 @@ class Pattern:
 
 
 def pattern(flat_A: torch.Tensor, rows: int, latents: int) -> Pattern:
-    """The pattern of active codes given by their places row F + latent, in any order."""
-    flat_A = flat_A.sort().values
+    """The pattern of active codes given by their places row F + latent, ascending."""
     row_A = flat_A.div(latents, rounding_mode="floor")
     crow_B1 = torch.zeros(rows + 1, dtype=torch.long, device=flat_A.device)
     crow_B1[1:] = torch.bincount(row_A, minlength=rows).cumsum(0)
@@ -57,7 +56,7 @@ def above(pre_BF: torch.Tensor, weight_F: torch.Tensor, threshold: torch.Tensor 
 
 
 def largest(pre_BF: torch.Tensor, weight_F: torch.Tensor, count: int) -> torch.Tensor:
-    """Places row F + latent of the ``count`` largest positive products of pre-activation and weight, fewer where fewer are.
+    """Places row F + latent, ascending, of the ``count`` largest positive products of pre-activation and weight, or of all.
 
     On a CPU a threshold is guessed from a sample and only what lies above it is partitioned: exact, and a fraction of
     ``torch.topk``'s time over the flattened batch.
@@ -65,7 +64,7 @@ def largest(pre_BF: torch.Tensor, weight_F: torch.Tensor, count: int) -> torch.T
     latents = pre_BF.shape[1]
     if pre_BF.is_cuda:
         value_A, place_A = (pre_BF * weight_F).reshape(-1).topk(min(count, pre_BF.numel()))
-        return place_A[value_A > 0]
+        return place_A[value_A > 0].sort().values
     stride = max(1, pre_BF.numel() // 65536)
     across = min(8, stride)
     sample = (pre_BF[:: stride // across, ::across] * weight_F[::across]).numpy().reshape(-1)
@@ -76,7 +75,9 @@ def largest(pre_BF: torch.Tensor, weight_F: torch.Tensor, count: int) -> torch.T
         places = above(pre_BF, weight_F, 0.0)
     if len(places) > count:
         scores_A = pre_BF.reshape(-1)[places] * weight_F[places % latents]
-        places = places[torch.from_numpy(np.argpartition(scores_A.numpy(), -count)[-count:])]
+        chosen = np.argpartition(scores_A.numpy(), -count)[-count:]
+        chosen.sort()
+        places = places[torch.from_numpy(chosen)]
     return places
 
 
@@ -93,17 +94,18 @@ class _Encode(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_A: torch.Tensor) -> Any:
         (x_BK,) = ctx.saved_tensors
-        return None, None, transposed(ctx.at, grad_A) @ x_BK, by_latent(ctx.at, grad_A), None
+        return None, None, gathered(ctx.at, grad_A, x_BK), by_latent(ctx.at, grad_A), None
 
 
 class _Decode(torch.autograd.Function):
-    """sum_j f_j d_j over the active codes."""
+    """sum_j f_j d_j over the active codes, and the bias."""
 
     @staticmethod
-    def forward(ctx: Any, f_A: torch.Tensor, D_FK: torch.Tensor, at: Pattern) -> torch.Tensor:
+    def forward(ctx: Any, f_A: torch.Tensor, D_FK: torch.Tensor, c_K: torch.Tensor, at: Pattern) -> torch.Tensor:
         ctx.at = at
         ctx.save_for_backward(f_A, D_FK)
-        return torch.nn.functional.embedding_bag(at.col_A, D_FK, at.crow_B1[:-1], mode="sum", per_sample_weights=f_A)
+        bags_BK = torch.nn.functional.embedding_bag(at.col_A, D_FK, at.crow_B1[:-1], mode="sum", per_sample_weights=f_A)
+        return bags_BK.add_(c_K)
 
     @staticmethod
     @once_differentiable
@@ -113,14 +115,17 @@ class _Decode(torch.autograd.Function):
         shape = len(at.crow_B1) - 1, at.latents
         empty = torch.sparse_csr_tensor(at.crow_B1, at.col_A, torch.zeros_like(f_A), shape, check_invariants=False)
         grad_A = torch.sparse.sampled_addmm(empty, grad_BK, D_FK.T, beta=0.0).values()
-        return grad_A, transposed(at, f_A) @ grad_BK, None
+        return grad_A, gathered(at, f_A, grad_BK), grad_BK.sum(0), None
 
 
-def transposed(at: Pattern, value_A: torch.Tensor) -> torch.Tensor:
-    """The codes as a sparse matrix of latents x rows."""
-    crow_F1, order_A = at.by_column
-    shape = at.latents, len(at.crow_B1) - 1
-    return torch.sparse_csr_tensor(crow_F1, at.row_A[order_A], value_A[order_A], shape, check_invariants=False)
+def gathered(at: Pattern, value_A: torch.Tensor, rows_BK: torch.Tensor) -> torch.Tensor:
+    """sum_i v_ij x_i for every latent j, F x K: the codes' values, transposed, times rows.
+
+    An embedding bag for each latent takes a third of the time of the sparse product.
+    """
+    begin_F1, order_A = at.by_column
+    row_A, weight_A = at.row_A[order_A], value_A[order_A]
+    return torch.nn.functional.embedding_bag(row_A, rows_BK, begin_F1[:-1], mode="sum", per_sample_weights=weight_A)
 
 
 def by_latent(at: Pattern, value_A: torch.Tensor) -> torch.Tensor:
@@ -134,7 +139,7 @@ def encode(x_BK: torch.Tensor, W_FK: torch.Tensor, b_F: torch.Tensor, pre_BF: to
     return active
 
 
-def decode(f_A: torch.Tensor, D_FK: torch.Tensor, at: Pattern) -> torch.Tensor:
-    """sum_j f_j d_j of every row, B x K, differentiable in the codes and the decoder."""
-    decoded: torch.Tensor = _Decode.apply(f_A, D_FK, at)
+def decode(f_A: torch.Tensor, D_FK: torch.Tensor, at: Pattern, c_K: torch.Tensor | None = None) -> torch.Tensor:
+    """sum_j f_j d_j + c of every row, B x K, differentiable in the codes, the decoder and the bias."""
+    decoded: torch.Tensor = _Decode.apply(f_A, D_FK, D_FK.new_zeros(D_FK.shape[1]) if c_K is None else c_K, at)
     return decoded

@@ -120,7 +120,7 @@ class Crosscoder(torch.nn.Module):
 
     def decode(self, f_A: torch.Tensor, at: kernels.Pattern) -> torch.Tensor:
         """xhat of all sources, B x K."""
-        return kernels.decode(f_A, self.D_FK, at) + self.c_K
+        return kernels.decode(f_A, self.D_FK, at, self.c_K)
 
     def loss(self, x_BK: torch.Tensor, l1: float | None = None, dead: torch.Tensor | None = None, aux: float = 0.0) -> Loss:
         """Mean over the batch of sum_m |e^m|^2 + 2 lambda e^a.e^b + l1 sum_j f_j sum_m |d_j^m| + aux |e - ehat|^2.
@@ -136,10 +136,10 @@ class Crosscoder(torch.nn.Module):
         """
         pre_BF, at, norm_F = self._choose(x_BK, batch=True)
         f_A = kernels.encode(x_BK, self.W_FK, self.b_F, pre_BF, at)
-        error_BK = x_BK - self.decode(f_A, at)
-        total = error_BK.square().sum()
+        decoded_BK = self.decode(f_A, at)
+        total = torch.nn.functional.mse_loss(decoded_BK, x_BK, reduction="sum")
         if self.config.coupling:
-            a_BD, b_BD = error_BK.chunk(2, dim=1)
+            a_BD, b_BD = (x_BK - decoded_BK).chunk(2, dim=1)
             total = total + 2 * self.config.coupling * (a_BD * b_BD).sum()
         if l1 := self.config.l1 if l1 is None else l1:
             weight_F = self.scaled_norms_Fn.sum(-1)
@@ -149,7 +149,7 @@ class Crosscoder(torch.nn.Module):
                 weight_F = weight_F * part_F
             total = total + l1 * (f_A * weight_F[at.col_A]).sum()
         if aux and dead is not None and len(dead):
-            total = total + aux * self._left(x_BK, pre_BF, dead, error_BK.detach())
+            total = total + aux * self._left(x_BK, pre_BF, dead, x_BK - decoded_BK.detach())
         score_A = f_A.detach() * norm_F[at.col_A]
         least = score_A.min() if len(score_A) else score_A.new_tensor(math.nan)
         return Loss(total / len(x_BK), torch.bincount(at.col_A, minlength=self.config.latents), least)
@@ -202,12 +202,13 @@ class Crosscoder(torch.nn.Module):
 
         Raises CrosscoderError naming the directory where a file is missing, damaged or another's.
         """
-        if str(where).startswith("hub:"):
-            from huggingface_hub import snapshot_download
-
-            where = snapshot_download(str(where).removeprefix("hub:"), allow_patterns=["config.json", "model.safetensors"])
         folder = Path(where)
         try:
+            if str(where).startswith("hub:"):
+                from huggingface_hub import snapshot_download
+
+                wanted = ["config.json", "model.safetensors"]
+                folder = Path(snapshot_download(str(where).removeprefix("hub:"), allow_patterns=wanted))
             said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             check = said.pop("check")
             for name, right in (
@@ -251,7 +252,7 @@ class Crosscoder(torch.nn.Module):
                 case "topk":
                     best_Bk = (pre_BF * norm_F).topk(self.config.k, dim=-1)
                     places = best_Bk.indices + torch.arange(len(x_BK), device=x_BK.device)[:, None] * self.config.latents
-                    flat_A = places[best_Bk.values > 0]
+                    flat_A = places[best_Bk.values > 0].sort().values
                 case _:
                     flat_A = kernels.above(pre_BF, norm_F, self.threshold)
             return pre_BF, kernels.pattern(flat_A, len(x_BK), self.config.latents), norm_F
@@ -290,7 +291,7 @@ class Crosscoder(torch.nn.Module):
             raise CrosscoderError(
                 f"crosscoder: rows of shape {tuple(x_BK.shape)}; {n} sources of width {d} side by side are {n * d}"
             )
-        if not torch.isfinite(x_BK).all():
+        if not torch.isfinite(x_BK.sum()):
             raise CrosscoderError(
                 "crosscoder: activations that are not finite numbers; look at the layer and the texts they come from"
             )

@@ -15,11 +15,11 @@ from scipy.optimize import linear_sum_assignment
 from functional_self.crosscoder import diff
 from functional_self.crosscoder.model import Crosscoder
 
-KINDS = {"shared": (1.0, 1.0), "a only": (1.0, 0.0), "b only": (0.0, 1.0), "scaled": (1.0, 0.5)}
+KINDS = {"shared": (1.0, 1.0), "a only": (1.0, 0.0), "b only": (0.0, 1.0), "scaled": (1.0, 0.6)}
 """How strongly a feature of each kind is written in source a and in source b."""
 FREQUENCIES = (0.1, 0.01, 0.005)
 NU_R, NU_E = 0.5, 0.2
-"""A latent is called exclusive where nu is below these. Source: Minder et al. 2025 (arXiv 2504.02922), section 3.2."""
+"""A latent is called exclusive where nu is below these. Source: Minder et al. 2025 (arXiv 2504.02922)."""
 FOUND = 0.9
 """Cosine from which a latent is a feature."""
 

@@ -257,7 +257,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives; Sphinx calls this because ``_config.yml`` lists the module."""
     for name in DIRECTIVES:
         app.add_directive(name, _Generated)
-    app.setup_extension("functional_self.teaching.directives")
     app.connect("builder-inited", _forget)
     app.connect("env-get-outdated", _outdated)
     app.connect("config-inited", _mathjax)

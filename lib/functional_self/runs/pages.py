@@ -192,7 +192,7 @@ def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> F
     )
     names = list(evidence)
     with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(5.2, 0.32 * len(names) + 0.9))
+        figure = Figure(figsize=(4.4, 0.32 * len(names) + 0.9))
         for axes, (title, some) in zip(
             figure.subplots(1, 2, sharey=True), (("subjects", evidence), ("the instrument", instrument))
         ):
@@ -203,10 +203,10 @@ def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> F
                     axes.barh(y, n, left=left, height=0.72, facecolor=colours[outcome], edgecolor=figures.INK, linewidth=0.6)
                     left += n
                 counted = " ".join(f"{n}{MARKS[outcome]}" for outcome, n in tally.items())
-                axes.text(left + 0.02 * widest, y, f"n = {left}  {counted}", va="center", fontsize=7)
+                axes.text(left + 0.02 * widest, y, f"n={left}  {counted}", va="center", fontsize=8)
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.4, -0.6)
-            axes.set_xlim(0, widest * 1.9)
+            axes.set_xlim(0, widest * 2.4)
             axes.set_xticks(range(0, widest + 1, -(-widest // 4)))
             axes.set_title(f"verdicts about {title}", loc="left", fontsize=9)
             axes.set_xlabel("number of verdicts")

@@ -113,7 +113,7 @@ def _open(article: Tag) -> None:
     for folded in article.select("details"):
         folded["open"] = ""
     for hidden in article.select(".toggle-hidden"):
-        hidden["class"] = [c for c in hidden.get("class", []) if c != "toggle-hidden"]
+        hidden["class"] = " ".join(name for name in hidden.get_attribute_list("class") if name != "toggle-hidden")
 
 
 def _contents(article: Tag, name: str) -> str:

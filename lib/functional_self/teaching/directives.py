@@ -18,19 +18,20 @@ from functional_self.teaching.exercises import Exercise
 
 
 class _Teaching(SphinxDirective):
-    """A directive whose content is made from the teaching files; its page is read again where they or the runs shown changed."""
+    """A directive whose content is made from files under ``book/teaching``; its page is read again where one of them changed."""
 
     optional_arguments = 1
+    files: tuple[str, ...] = ()
 
-    def made(self, argument: str | None) -> list[nodes.Node]:
+    def made(self, argument: str) -> list[nodes.Node]:
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        folder = paths.root() / "book" / "teaching"
-        for file in (*folder.rglob("*.yml"), paths.root() / "runs" / "published.yml"):
-            self.env.note_dependency(str(file))
+        argument = self.arguments[0] if self.arguments else ""
+        for file in self.files:
+            self.env.note_dependency(str(paths.root() / file.format(argument)))
         try:
-            return self.made(self.arguments[0] if self.arguments else None)
+            return self.made(argument)
         except FunctionalSelfError as error:
             raise self.error(one_line(error)) from error
 
@@ -55,17 +56,17 @@ class Exercises(_Teaching):
 
     required_arguments = 1
     optional_arguments = 0
+    files = ("book/teaching/exercises/{}.yml",)
 
-    def made(self, argument: str | None) -> list[nodes.Node]:
+    def made(self, argument: str) -> list[nodes.Node]:
         """A section per exercise."""
-        chapter = str(argument)
-        found = exercises.load(chapter)
+        found = exercises.load(argument)
         about = (
             "Each check fails under the stub and prints the expected output once the stub is filled in. "
             "Nothing here loads a model. The student notebook has the same cells without the solutions."
         )
         out = self.markdown(about)
-        out.append(nodes.raw("", f"<p>{links(chapter, self.env.docname)}</p>", format="html"))
+        out.append(nodes.raw("", f"<p>{links(argument, self.env.docname)}</p>", format="html"))
         out += self.details("The cell that every check assumes", _block(found.setup), "fs-setup")
         for place, exercise in enumerate(found.exercises, 1):
             section = self.section(f"{place}. {exercise.title}", f"exercise-{exercise.id}")
@@ -90,8 +91,9 @@ class Sessions(_Teaching):
     """``{fs-sessions}``: the plan of every session from ``sessions.yml``, its predictions and its discussion."""
 
     optional_arguments = 0
+    files = ("book/teaching/sessions.yml", "runs/published.yml")
 
-    def made(self, argument: str | None) -> list[nodes.Node]:
+    def made(self, argument: str) -> list[nodes.Node]:
         """A section per session."""
         out: list[nodes.Node] = []
         for session in kit.sessions():

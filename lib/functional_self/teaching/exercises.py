@@ -67,7 +67,7 @@ class ExerciseFile(BaseModel):
 
     @model_validator(mode="after")
     def _every_kind(self) -> ExerciseFile:
-        kinds = [exercise.kind for exercise in self.exercises]
+        kinds: list[str] = [exercise.kind for exercise in self.exercises]
         for kind, least in (("conceptual", 1), ("coding", 2), ("verdict", 1)):
             if kinds.count(kind) < least:
                 raise ValueError(f"{kinds.count(kind)} exercises of kind {kind}; at least {least}")
