@@ -70,7 +70,7 @@ def test_the_table_of_a_crosscoder_with_its_sources_swapped_is_all_false(truth):
 def trained(activation: str, seed: int) -> pd.DataFrame:
     """The table of one training, its features and its weights of one seed, on rows held out."""
     rows = planted.plant(SIZE["rows"], SIZE["width"], SIZE["each"], seed=seed)
-    config = Config(2, SIZE["width"], 2 * len(rows.kind), activation, k=3, l1=2.0 if activation == "relu" else 0.0)  # type: ignore[arg-type]
+    config = Config(2, SIZE["width"], 2 * len(rows.kind), activation, k=2 if FULL else 1, l1=2.0 if activation == "relu" else 0.0)  # type: ignore[arg-type]
     training = Training(steps=STEPS, batch=512, rate=3e-3 if FULL else 1e-2, dead_after=20_000, seed=seed)
     crosscoder = fit(rows.rows_NK, config, training).crosscoder
     held_out = planted.plant(20_000, SIZE["width"], SIZE["each"], seed=seed, texts=1)

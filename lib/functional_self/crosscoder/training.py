@@ -27,7 +27,7 @@ from functional_self.progress import track
 MEASURED = 16_384
 """Rows read before training: the scales, where the decoder's bias begins, and which data these are."""
 AVERAGED = 100
-"""Steps over which the running threshold is averaged."""
+"""Steps over which the running threshold is averaged, at most; a short training's twentieth, since it falls as the fit improves."""
 Batches = torch.Tensor | Callable[[int], Iterable[torch.Tensor]]
 """Rows of all sources side by side: N x K in memory, or a function of the pass (from 0) giving the same batches every time."""
 
@@ -192,7 +192,7 @@ def _step(run: checkpoints.Run, x_BK: torch.Tensor, training: Training) -> tuple
     run.optimiser.step()
     run.quiet_F = torch.where(loss.count_F > 0, 0, run.quiet_F + len(x_BK))
     if crosscoder.config.activation == "batchtopk" and not loss.least.isnan():
-        crosscoder.threshold += (loss.least.double() - crosscoder.threshold) / min(step + 1, AVERAGED)
+        crosscoder.threshold += (loss.least.double() - crosscoder.threshold) / min(step + 1, AVERAGED, 1 + training.steps // 20)
     return total, float(loss.count_F.sum()) / len(x_BK), len(dead)
 
 
