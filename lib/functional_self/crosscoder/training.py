@@ -27,7 +27,7 @@ from functional_self.progress import track
 MEASURED = 16_384
 """Rows read before training: the scales, where the decoder's bias begins, and which data these are."""
 AVERAGED = 100
-"""Steps over which the running threshold is averaged, at most; a short training's twentieth, since it falls as the fit improves."""
+"""Steps over which the running threshold is averaged at most, in a short training fewer, since it falls as the fit improves."""
 Batches = torch.Tensor | Callable[[int], Iterable[torch.Tensor]]
 """Rows of all sources side by side: N x K in memory, or a function of the pass (from 0) giving the same batches every time."""
 
