@@ -16,7 +16,10 @@ from conftest import cli, leftovers, refused
 from functional_self.runs import grid
 
 FULL = "FUNCTIONAL_SELF_ACCEPTANCE" in os.environ
-GRID = "chapters: [tiny]\nover: {subject: ['mock:planted', 'mock:constant', 'mock:random'], n_paraphrases: [1, 2]}\nparameters: {pause: 0.5}\n"
+GRID = """chapters: [tiny]
+over: {subject: ['mock:planted', 'mock:constant', 'mock:random'], n_paraphrases: [1, 2]}
+parameters: {pause: 0.5}
+"""
 
 
 def worker(file: Path) -> subprocess.Popen[str]:

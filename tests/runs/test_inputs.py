@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import cli, leftovers, refused
-
 from functional_self import materials
 
 
@@ -107,7 +106,9 @@ def test_no_write_permission(project, tmpfs):
 def test_a_chapter_with_two_parameter_cells(project):
     source = project / "chapters" / "tiny.md"
     text = source.read_text()
-    source.write_text(text.replace("```{code-cell} ipython3\nimport time", "```{code-cell} ipython3\n:tags: [parameters]\nimport time"))
+    source.write_text(
+        text.replace("```{code-cell} ipython3\nimport time", "```{code-cell} ipython3\n:tags: [parameters]\nimport time")
+    )
     refused(cli("run", "tiny"), "chapters/tiny.md", "parameters")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from functional_self.runs.lint import generalisations, numbers
 
 

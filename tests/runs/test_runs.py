@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from conftest import cli, leftovers
-
 from functional_self import paths
 from functional_self.runs import chapter as chapters
 from functional_self.runs import claims, execute, provenance, published
@@ -162,7 +161,9 @@ def test_git_sees_published_runs_and_no_others(project):
     published.publish(kept)
     execute.run(tiny, overrides={"n_paraphrases": "3"})
     subprocess.run(["git", "init", "-q", str(project)], check=True)
-    seen = subprocess.run(["git", "-C", str(project), "ls-files", "-o", "--exclude-standard", "runs"], capture_output=True, text=True)
+    seen = subprocess.run(
+        ["git", "-C", str(project), "ls-files", "-o", "--exclude-standard", "runs"], capture_output=True, text=True
+    )
     names = seen.stdout.split()
     assert f"runs/{kept.name}/results.json" in names and "runs/published.yml" in names
     assert all(kept.name in name or name in ("runs/published.yml", "runs/.gitignore") for name in names)

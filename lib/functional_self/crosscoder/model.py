@@ -168,9 +168,9 @@ class Crosscoder(torch.nn.Module):
             raise CrosscoderError("crosscoder: the scales of its sources are in its weights already")
         scale_K = scale_n.to(self.W_FK.dtype).repeat_interleave(self.config.width)
         with torch.no_grad():
-            self.W_FK *= scale_K
-            self.D_FK /= scale_K
-            self.c_K /= scale_K
+            self.W_FK.mul_(scale_K)
+            self.D_FK.div_(scale_K)
+            self.c_K.div_(scale_K)
             self.scale_n.copy_(scale_n)
             self.folded.fill_(True)
 

@@ -103,6 +103,6 @@ def recovery(crosscoder: Crosscoder, planted: Planted, held_out: Planted) -> pd.
     for name in names:
         called = said[name].isin(["a only", "b only"]).to_numpy()
         any_called |= called
-        false[name] = sum(own.get(j) != said[name][j] for j in np.flatnonzero(called))
+        false[name] = sum(own.get(int(j)) != said[name][j] for j in np.flatnonzero(called))
     extra = {"kind": "false", "frequency": float("nan"), "found": 0, **false, "of": int(any_called.sum())}
     return pd.concat([table, pd.DataFrame([extra])], ignore_index=True)

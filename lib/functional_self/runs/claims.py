@@ -147,7 +147,9 @@ def _compare(claim: Claim, values: list[float], interval: list[float] | None) ->
     return ("match" if good else "differs"), said
 
 
-def verdicts(chapter: str | None = None, stale: Callable[[str], bool] = lambda name: freshness(name).stale) -> list[dict[str, Any]]:
+def verdicts(
+    chapter: str | None = None, stale: Callable[[str], bool] = lambda name: freshness(name).stale
+) -> list[dict[str, Any]]:
     """One row per claim with the verdict of the published run and of this machine's, for tables and ``--json``."""
     rows, known = [], functools.cache(stale)
     found: dict[str, dict[str, Run | None]] = {}

@@ -47,7 +47,9 @@ def claims_table(chapter: str | None) -> str:
             f"{row['expected']} ± {row['tolerance']}" if row["kind"] == "value" else row["expected"] or " > ".join(row["keys"])
         )
         about = html.escape(row["chapter"])
-        evidence = f'<a href="../chapters/{about}.html#claim-{row["id"]}">chapter</a>, <a href="{captions.STATUS}#run-{about}">run</a>'
+        evidence = (
+            f'<a href="../chapters/{about}.html#claim-{row["id"]}">chapter</a>, <a href="{captions.STATUS}#run-{about}">run</a>'
+        )
         keys = html.escape(", ".join(row["keys"]) or row["key"])
         rows.append(
             [

@@ -105,20 +105,24 @@ def run(
         notebook = _execute(chapter, parameters, whole, scratch, force=force)
         results, figures, machine = harvest(notebook)
         _forget_the_machine(notebook)
-        manifest = determined | {
-            "preset": preset,
-            "overrides": overrides or {},
-            "commit": commit,
-            "dirty": dirty,
-            "versions": provenance.versions(),
-            "figures": figures,
-            "modules": machine.get("modules", []),
-            "requests": machine.get("requests", {}),
-            "peak_rss_bytes": machine.get("peak_rss_bytes"),
-            "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - started, 1),
-            "device": parameters[DEVICE.name] if parameters[BACKEND.name] == "local" else "remote",
-        } | ({"remote": machine["remote"]} if machine.get("remote") else {})
+        manifest = (
+            determined
+            | {
+                "preset": preset,
+                "overrides": overrides or {},
+                "commit": commit,
+                "dirty": dirty,
+                "versions": provenance.versions(),
+                "figures": figures,
+                "modules": machine.get("modules", []),
+                "requests": machine.get("requests", {}),
+                "peak_rss_bytes": machine.get("peak_rss_bytes"),
+                "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.time() - started, 1),
+                "device": parameters[DEVICE.name] if parameters[BACKEND.name] == "local" else "remote",
+            }
+            | ({"remote": machine["remote"]} if machine.get("remote") else {})
+        )
         nbformat.write(notebook, whole / "executed.ipynb")
         (whole / "results.json").write_text(json.dumps(list(results.values()), indent=1) + "\n", encoding="utf-8")
         (whole / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -147,7 +151,7 @@ def analyse(chapter: Chapter, source: Run) -> list[str]:
 
 
 def plan(chapter: Chapter, preset: str, overrides: dict[str, str] | None = None) -> dict[str, dict[str, int]]:
-    """What a remote run would ask of each subject at most: the chapter is executed with ``planned.PlannedSubject`` in its place."""
+    """What a remote run would ask of each subject at most: the chapter is run with ``planned.PlannedSubject`` in its place."""
     parameters = chapter.resolve(preset, overrides) | {BACKEND.name: "plan"}
     with paths.staging(Path(tempfile.gettempdir()), prefix=".functional-self-") as scratch:
         _, _, machine = harvest(_execute(chapter, parameters, scratch / "run", scratch))
@@ -208,18 +212,22 @@ def _execute(
     nbformat.write(source, scratch / "source.ipynb")
     progress = scratch / "progress.json"
     parameters = dict(parameters)
-    environment = {
-        subjects.BACKEND: parameters.pop(BACKEND.name, "local"),
-        subjects.DEVICE: parameters.pop(DEVICE.name, "cpu"),
-        FOLDER: str(whole),
-        FILE: str(progress),
-        "FUNCTIONAL_SELF_ROOT": str(paths.root()),
-        "IPYTHONDIR": str(scratch / "ipython"),
-        "JUPYTER_RUNTIME_DIR": str(scratch / "jupyter"),
-        "TMPDIR": str(scratch),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    } | ({REDO_FROM: str(redo)} if redo else {}) | ({RECOMPUTE: "1"} if force else {})
+    environment = (
+        {
+            subjects.BACKEND: parameters.pop(BACKEND.name, "local"),
+            subjects.DEVICE: parameters.pop(DEVICE.name, "cpu"),
+            FOLDER: str(whole),
+            FILE: str(progress),
+            "FUNCTIONAL_SELF_ROOT": str(paths.root()),
+            "IPYTHONDIR": str(scratch / "ipython"),
+            "JUPYTER_RUNTIME_DIR": str(scratch / "jupyter"),
+            "TMPDIR": str(scratch),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        | ({REDO_FROM: str(redo)} if redo else {})
+        | ({RECOMPUTE: "1"} if force else {})
+    )
     (scratch / "jupyter").mkdir()
     profile = scratch / "ipython" / "profile_default"
     profile.mkdir(parents=True)
@@ -233,6 +241,7 @@ def _execute(
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(paths.root()),
+                iopub_timeout=60,  # four seconds are too few for a busy machine
                 shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
             )
         except PapermillExecutionError as error:

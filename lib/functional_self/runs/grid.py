@@ -61,8 +61,8 @@ def read(path: Path) -> Grid:
 def run(grid: Grid, wait: float = 2.0) -> pd.DataFrame:
     """Execute what is missing and return one table of all runs' results, one row a run and result.
 
-    Each cell is an ordinary run, found again by its key. A worker holds a cell by a lock beside the runs that it touches every few
-    seconds; a cell held by another worker is waited for, and one whose worker was killed is taken over after ``LEASE``.
+    Each cell is an ordinary run, found again by its key. A worker holds a cell by a lock beside the runs that it touches every
+    few seconds; a cell held by another worker is waited for, and one whose worker was killed is taken over after ``LEASE``.
     """
     left = []
     for name, overrides in grid.cells():
@@ -89,7 +89,13 @@ def run(grid: Grid, wait: float = 2.0) -> pd.DataFrame:
 def table(runs: list[tuple[execute.Run, dict[str, str]]]) -> pd.DataFrame:
     """One row a run and result: the run's name, what was varied, the result's name, value, interval, n and unit."""
     rows = [
-        {"run": run.name, **overrides, "result": name, **{k: r[k] for k in ("value", "n", "unit")}, "interval": json.dumps(r["interval"])}
+        {
+            "run": run.name,
+            **overrides,
+            "result": name,
+            **{k: r[k] for k in ("value", "n", "unit")},
+            "interval": json.dumps(r["interval"]),
+        }
         for run, overrides in runs
         for name, r in run.results.items()
     ]

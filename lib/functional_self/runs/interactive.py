@@ -79,7 +79,14 @@ def explorer(chapter: str) -> str:
             f"{_marks(here, limit, name)}{_values(here, name)}</div></details>"
         )
     who = ", ".join(run.manifest["subjects"])
-    head = ["item", "class", "mean content", "sd over answers", "position bias", *(f"{w}: mean" for w in answers if w != "subject")]
+    head = [
+        "item",
+        "class",
+        "mean content",
+        "sd over answers",
+        "position bias",
+        *(f"{w}: mean" for w in answers if w != "subject"),
+    ]
     return (
         f'<section class="fs-explorer" aria-label="Item explorer of {_said(chapter)}">'
         f"<p><strong>Item explorer.</strong> The {len(overview)} items that {_said(who)} was asked (n = {len(overview)}), from the "
@@ -273,9 +280,13 @@ def _slider(
         )
     for s, who in enumerate(names):
         y, dash = 232 + 14 * s, ("", "6 3", "2 3")[s % 3]
-        parts.append(f'<line class="fs-curve" x1="44" x2="70" y1="{y}" y2="{y}" stroke="{COLOURS[s]}" stroke-dasharray="{dash}" />')
+        parts.append(
+            f'<line class="fs-curve" x1="44" x2="70" y1="{y}" y2="{y}" stroke="{COLOURS[s]}" stroke-dasharray="{dash}" />'
+        )
         parts.append(f'<text x="76" y="{y + 3}">{_said(who)}</text>')
-    parts.append(f'<line class="fs-cursor" x1="{xs[start]:.1f}" x2="{xs[start]:.1f}" y1="{top}" y2="{bottom}" stroke="currentColor" />')
+    parts.append(
+        f'<line class="fs-cursor" x1="{xs[start]:.1f}" x2="{xs[start]:.1f}" y1="{top}" y2="{bottom}" stroke="currentColor" />'
+    )
     parts.append(f'<text x="344" y="214" text-anchor="end">{_said(axes[0])}</text>')
     parts.append(f'<text x="0" y="9">{_said(unit)}</text>')
     height = 232 + 14 * len(names)
@@ -287,7 +298,9 @@ def _slider(
         for c in curves
     )
     body = "".join(
-        f'<tr data-x="{x:.1f}"><th scope="row">{_said(step)}</th>' + "".join(f"<td>{c.y[place]:.2f}</td>" for c in curves) + "</tr>"
+        f'<tr data-x="{x:.1f}"><th scope="row">{_said(step)}</th>'
+        + "".join(f"<td>{c.y[place]:.2f}</td>" for c in curves)
+        + "</tr>"
         for place, (step, x) in enumerate(zip(steps, xs, strict=True))
     )
     second = ""

@@ -19,7 +19,6 @@ PACKAGES = ("torch", "transformers", "nnsight", "numpy", "pandas", "scipy")
 """Packages whose version can change a number."""
 
 
-
 def determinants(chapter: Chapter, parameters: dict[str, Any]) -> dict[str, Any]:
     """Everything known beforehand that can change a result: what the run's key is the hash of.
 

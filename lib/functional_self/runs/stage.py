@@ -14,8 +14,8 @@ import yaml
 
 from functional_self import paths
 from functional_self.errors import RunError
-from functional_self.runs import chapter as chapters
 from functional_self.runs import captions, claims, lint, published
+from functional_self.runs import chapter as chapters
 from functional_self.runs.execute import EPILOGUE_TAG, Run
 
 
