@@ -37,7 +37,7 @@ session: environment ## what one meeting needs: slides, handout, student noteboo
 reproduce: environment subject ## re-execute every chapter at the quick preset and compare
 	$(CLI) reproduce
 
-test: environment subject debian .venv-ndif/.complete ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
+test: environment subject debian .venv/bench/.complete .venv-ndif/.complete ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test-ndif: environment subject debian .venv-ndif/.complete ## only the tests on a live NDIF server of their own (redis, moto, Ray, the api)
