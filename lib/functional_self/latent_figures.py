@@ -25,7 +25,7 @@ def norm_plot(latents: pd.DataFrame, a: str, b: str) -> Figure:
             axes.set_title(f"{pair} (n = {len(D)} live latents)", loc="left", fontsize=9)
             for x in (0.1, 0.4, 0.6, 0.9):
                 axes.axvline(x, color=INK, lw=0.6, ls="--")
-        axes.set_xlabel(f"relative decoder norm D: 0 only in {a}, 1/2 in both alike, 1 only in {b}")
+        axes.set_xlabel(f"relative decoder norm D\n0: only in {a}, 1/2: in both alike, 1: only in {b}")
         figure.supylabel("share of latents (log scale)", fontsize=9)
     return figure
 

@@ -208,7 +208,7 @@ def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> F
             axes.set_ylim(len(names) - 0.4, -0.6)
             axes.set_xlim(0, widest * 2.4)
             axes.set_xticks(range(0, widest + 1, -(-widest // 4)))
-            axes.set_title(f"verdicts about {title}", loc="left", fontsize=9)
+            axes.set_title(f"about {title}", loc="left", fontsize=9)
             axes.set_xlabel("number of verdicts")
     return figure
 
