@@ -38,7 +38,7 @@ reproduce: environment subject ## re-execute every chapter at the quick preset a
 	$(CLI) reproduce
 
 test: environment subject debian .venv/bench/.complete .venv-ndif/.complete ## linters, types, unit tests, chapter smoke run, book build, browser and kill tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 test-ndif: environment subject debian .venv-ndif/.complete ## only the tests on a live NDIF server of their own (redis, moto, Ray, the api)
 	$(BIN)/python -m pytest tests/ndif
