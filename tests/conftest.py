@@ -178,7 +178,7 @@ def bank():
 
 
 class Together(LoadScopeScheduling):
-    """A few workers (three on two cores, since the live tests wait): what shares a live server or a built book stays on one, the longest first; the rest goes file by file.
+    """What shares a live server or a built book stays on one worker, the longest first; the rest goes file by file.
 
     pytest-xdist's own groups do nothing under pytest 9.2, whose ``nodeid`` no longer takes the suffix they write.
     """
