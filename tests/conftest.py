@@ -24,7 +24,7 @@ __all__ = ["live", "server"]  # fixtures: a live NDIF server, see tests/ndif/
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = ("ndif", "book")
 """Folders whose tests share something that takes long to make."""
-LONGEST = ("/ndif/", "/test_chapters", "/book/", "/test_lint", "/organisms/", "/runs/")
+LONGEST = ("/ndif/", "/test_chapters", "/book/", "/test_linters", "/organisms/", "/runs/")
 
 TINY = """---
 jupytext:
