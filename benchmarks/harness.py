@@ -77,11 +77,11 @@ def rates(seconds_PSC: np.ndarray, sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def line(
-    name: str, goal: float, ratios: Sequence[float], lower_is_better: bool = False, equal: bool = True, **rest: Any
+    name: str, goal: float | None, ratios: Sequence[float], lower_is_better: bool = False, equal: bool = True, **rest: Any
 ) -> dict[str, Any]:
-    """One comparison: the median ratio against its goal; passed where the goal is met and both sides' results are ``equal``."""
+    """One comparison: the median ratio against its goal; passed where the goal, if any, is met and both sides are ``equal``."""
     ratio = statistics.median(ratios)
-    met = ratio <= goal if lower_is_better else ratio >= goal
+    met = goal is None or (ratio <= goal if lower_is_better else ratio >= goal)
     return {
         "name": name,
         "ratio": ratio,
@@ -105,7 +105,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": found["name"],
         "ratio": f"{found['ratio']:.2f} ({found['ratio_min']:.2f} to {found['ratio_max']:.2f})",
-        "goal": f"{'at most' if found['lower_is_better'] else 'at least'} {found['goal']:g}",
+        "goal": "none" if found["goal"] is None else f"{'at most' if found['lower_is_better'] else 'at least'} {found['goal']:g}",
         "ours": f"{found['ours']:.1f} {found['unit']}",
         "peer": f"{found['peer']:.1f} {found['unit']}, {found['peer_name']}",
         "pairs": found["pairs"],
