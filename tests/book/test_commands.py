@@ -126,7 +126,7 @@ def test_every_printed_command_exists_and_takes_what_is_printed():
         used = {word for word in rest if re.match(r"-", word)}
         assert used <= options | {"--help", "-h"}, (page, command, used - options)
         chapter = next((word for word in rest if re.fullmatch(r"\d\d-[a-z]+", word)), None)
-        if chapter:
+        if chapter and chapter != "10-mine":  # the reader's own, of the contributor guide
             known = chapters.load(chapter).parameters
             given = [word.partition("=")[0] for flag, word in itertools.pairwise(rest) if flag == "-p" and "=" in word]
             assert set(given) <= set(known), (page, command)

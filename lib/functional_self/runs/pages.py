@@ -111,6 +111,8 @@ def result(text: str) -> str:
 def _shown(value: Any, spec: str) -> str:
     if value is None:
         return "undefined"
+    if isinstance(value, str):  # a run may say in words why there is no number
+        return value
     return format(value, spec or (".3g" if isinstance(value, float) else ""))
 
 
