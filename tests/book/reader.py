@@ -96,8 +96,9 @@ def reader():
 
 
 def pages(book: Path) -> list[Path]:
-    """Every page of a built book that a reader can come to."""
-    return sorted(p for p in book.rglob("*.html") if p.name != "genindex.html" and "_static" not in p.parts)
+    """Every page of a built book that a reader can come to; the root's only leads to the first one."""
+    leads = {book / "index.html", book / "genindex.html"}
+    return sorted(p for p in book.rglob("*.html") if p not in leads and "_static" not in p.parts)
 
 
 def printed(pdf: Path, *options: str) -> str:
