@@ -38,6 +38,11 @@ def runs() -> Path:
     return Path(chosen).resolve() if chosen else root() / "runs"
 
 
+def browser() -> str | None:
+    """The path of an installed Chromium or Chrome, which prints the book and in which it is tested."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def shown(path: Path) -> str:
     """The path relative to the project's root where it lies inside, for messages."""
     try:

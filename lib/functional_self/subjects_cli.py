@@ -41,7 +41,7 @@ def doctor(
     assert isinstance(default, registry.Wheel)
     fetched = fetch.cached(default).is_dir()
     whole = fetched and fetch.verify(default)
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser = paths.browser()
     rows = [
         ("python", sys.version_info[:2] == (3, 11), sys.version.split()[0], "use Python 3.11, for which the lock is made"),
         ("packages", not wrong, ", ".join(wrong) or "as locked", "make clean-environment && make environment"),

@@ -12,6 +12,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 from axe_playwright_python.base import AXE_FILE_PATH  # noqa: E402
+from functional_self import paths  # noqa: E402
 from functional_self.runs.pdf import FLAGS  # noqa: E402
 
 AXE = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}, "resultTypes": ["violations"], "preload": False}
@@ -79,7 +80,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = paths.browser()
     assert chromium, "no chromium; run: apt-get install chromium"
     with playwright.sync_playwright() as p:
         opened = p.chromium.launch(executable_path=chromium, args=list(FLAGS))

@@ -9,6 +9,7 @@ import shutil
 import pytest
 import yaml
 from conftest import REPOSITORY, cli, refused
+from functional_self import paths
 from functional_self.errors import FunctionalSelfError
 from functional_self.runs import chapter as chapters
 from functional_self.runs import execute, published
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tab():
     playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = paths.browser()
     assert chromium, "no chromium; run: apt-get install chromium"
     with playwright.sync_playwright() as p:
         opened = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html.parser
 import json
-import shutil
 
 import pandas as pd
 import pytest
 import torch
+from functional_self import paths
 from functional_self.crosscoder import Config, Crosscoder
 from functional_self.crosscoder.dashboards import LONGEST, dashboard, top_contexts, visible
 
@@ -93,7 +93,7 @@ def test_the_strongest_contexts_are_those_where_the_latent_fires():
 
 def test_hostile_text_is_inert_in_a_browser_without_and_with_scripts(tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = paths.browser()
     assert chromium, "no chromium; run: apt-get install chromium"
     page = dashboard(card([*HOSTILE, "last words"]), ["base", "tuned"], "Latents")
     file = tmp_path / "page.html"

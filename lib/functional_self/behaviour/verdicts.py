@@ -11,6 +11,11 @@ import pandas as pd
 from functional_self.behaviour.estimate import outcome
 
 
+def words(about: str) -> str:
+    """The words of a statement as the last part of the name that its verdict is recorded under."""
+    return "-".join(re.findall("[a-z]+", about.lower()))
+
+
 class Verdicts:
     """Collects one line per claim: what was found, the smallest effect that would have been seen, and what it says.
 
@@ -61,4 +66,4 @@ class Verdicts:
     @property
     def named(self) -> dict[str, str]:
         """Every verdict by the name it is recorded under: ``verdict/CLAIM/the-words-of-about``."""
-        return {f"verdict/{r['claim']}/{'-'.join(re.findall('[a-z]+', r['about'].lower()))}": r["verdict"] for r in self.lines}
+        return {f"verdict/{r['claim']}/{words(r['about'])}": r["verdict"] for r in self.lines}

@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from functional_self import figures, paths
+from functional_self.behaviour.verdicts import words as words_of
 from functional_self.errors import FunctionalSelfError, RunError, one_line
 from functional_self.runs import answers, docs, published
 from functional_self.runs import chapter as chapters
@@ -83,9 +84,9 @@ def before(chapter: str) -> str:
         old, new = published.find(name, published.BEFORE), published.find(name)
         if old is None or new is None:
             continue
-        now = {(x.claim, answers.slug(x.about)): x for x in answers.of_run(new)}
+        now = {(x.claim, words_of(x.about)): x for x in answers.of_run(new)}
         for line in answers.of_run(old, published.BEFORE):
-            after = now.get((line.claim, answers.slug(line.about)))
+            after = now.get((line.claim, words_of(line.about)))
             rows.append([line.claim, line.about, *_said(line), *(_said(after) if after else ("", "", "not recorded"))])
     if not rows:
         return "" if chapter else "<p>No published run has been replaced in this checkout.</p>"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import posixpath
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -41,9 +40,8 @@ def build() -> Path:
 
 def browser() -> str:
     """The path of an installed Chromium or Chrome; raises RunError with the package to install."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
+    if found := paths.browser():
+        return found
     raise RunError("pdf: no chromium to print with; on Debian run: apt-get install chromium")
 
 

@@ -48,17 +48,25 @@ def record(
     finite = not isinstance(plain, float) or math.isfinite(plain)
     bounds = [float(x) for x in interval] if interval is not None and all(map(math.isfinite, interval)) else None
     result = {"name": name, "value": plain if finite else None, "unit": unit, "interval": bounds, "n": n}
-    shown = f"{plain:.3g}" if isinstance(plain, float) else str(plain)
-    texts = {name: repr(plain) if isinstance(plain, float) else str(plain)} if finite else {name: "undefined"}
-    between = f"[{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else "no interval"
-    texts[f"{name}.interval"] = between
-    texts[f"{name}.n"] = str(n) if n is not None else "not stated"
-    texts[f"{name}.full"] = " ".join(x for x in (shown if finite else "undefined", between if bounds else "", unit) if x)
-    for key, text in texts.items():
+    exact = repr(plain) if isinstance(plain, float) and finite else shown(result["value"])
+    for part, text in {"": exact, **parts(result)}.items():
         data: dict[str, Any] = {GLUE + "text/plain": text}
-        if key == name:
+        if not part:
             data[RESULT] = result
-        display(data, raw=True, metadata={"scrapbook": {"name": key, "mime_prefix": GLUE}})
+        display(data, raw=True, metadata={"scrapbook": {"name": name + part, "mime_prefix": GLUE}})
+
+
+def shown(value: Any) -> str:
+    """A recorded value where no format is asked for: three digits, or its words."""
+    return "undefined" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def parts(result: dict[str, Any]) -> dict[str, str]:
+    """What prose can show of a result beside its value, by what follows its name: ``.interval``, ``.n`` and ``.full``."""
+    value, bounds, n = shown(result["value"]), result["interval"], result["n"]
+    between = f"[{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else "no interval"
+    full = " ".join(x for x in (value, between if bounds else "", result["unit"]) if x)
+    return {".interval": between, ".n": str(n) if n is not None else "not stated", ".full": full}
 
 
 def slug(name: str) -> str:
@@ -69,7 +77,8 @@ def slug(name: str) -> str:
 def scores(name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The score table ``name``: computed and kept with the run, or read back where a run's statistics are redone.
 
-    Kept as CSV with every digit, so that statistics redone from it are the same numbers.
+    Kept as CSV with every digit and in double precision, so that statistics redone from it are the same numbers; an empty cell is
+    read back as missing, and no word such as ``null`` is.
     """
     import pandas as pd
 
@@ -77,8 +86,9 @@ def scores(name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         path = Path(redo) / "scores" / f"{name}.csv.gz"
         if not path.is_file():
             raise RunError(f"{path}: the run ships no score table '{name}'; run the chapter with a model instead")
-        return pd.read_csv(path, float_precision="round_trip")
+        return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, na_values=[""])
     table = compute()
+    table = table.astype({column: float for column in table.select_dtypes("float32")})
     if folder := os.environ.get(FOLDER):
         path = Path(folder) / "scores" / f"{name}.csv.gz"
         path.parent.mkdir(exist_ok=True)
