@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from functional_self import paths
 from functional_self.crosscoder import Config, Crosscoder, latent_scaling
 from functional_self.errors import FunctionalSelfError
-from functional_self.progress import track
 
 from benchmarks import harness
 
@@ -243,25 +240,12 @@ def against_definition(latents: int) -> dict[str, Any]:
 
 def memory() -> dict[str, Any]:
     """Peak memory of many steps / of a tenth of them, each in a process of its own."""
-    found = []
-    with track("crosscoder-memory", sum(MEMORY)) as advance:
-        for steps in MEMORY:
-            command = [sys.executable, "-m", "benchmarks.crosscoder", str(steps)]
-            done = subprocess.run(command, cwd=paths.root(), check=True, capture_output=True, text=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-            advance(steps)
-    few, many = found
-    return harness.line(
-        "crosscoder-memory",
-        1.10,
-        [many["peak"] / few["peak"]],
-        lower_is_better=True,
-        ours=many["peak"],
-        peer=few["peak"],
-        unit="MiB",
-        peer_name=f"{MEMORY[0]} steps",
-        repetitions=1,
-        peak_rss_mib=many["peak"],
+    few, many = harness.grown("crosscoder", MEMORY)
+    return harness.memory(
+        "crosscoder",
+        few,
+        many,
+        f"{MEMORY[0]} steps",
         tokens_per_second=many["rows"] / many["seconds"],
     )
 

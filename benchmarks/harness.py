@@ -11,6 +11,7 @@ import platform
 import re
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +99,35 @@ def line(
         "versions": {"functional_self": __version__, **{p: importlib.metadata.version(p) for p in PACKAGES}},
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
     }
+
+
+def grown(family: str, sizes: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``python -m benchmarks.FAMILY SIZE`` prints last, at the smaller and the larger size, each in a process of its own."""
+    found = []
+    with track(f"{family}-memory", sum(sizes)) as advance:
+        for size in sizes:
+            command = [sys.executable, "-m", f"benchmarks.{family}", str(size)]
+            done = subprocess.run(command, cwd=paths.root(), check=True, capture_output=True, text=True)
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+            advance(size)
+    return found[0], found[1]
+
+
+def memory(family: str, few: dict[str, Any], many: dict[str, Any], peer_name: str, **rest: Any) -> dict[str, Any]:
+    """The line of a peak memory that shall not grow with the work: at most a tenth more for ten times as much."""
+    return line(
+        f"{family}-memory",
+        1.10,
+        [many["peak"] / few["peak"]],
+        lower_is_better=True,
+        ours=many["peak"],
+        peer=few["peak"],
+        unit="MiB",
+        peer_name=peer_name,
+        repetitions=1,
+        peak_rss_mib=many["peak"],
+        **rest,
+    )
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import torch
 from functional_self import activations, paths, subjects
 from functional_self.activations import tokens
 from functional_self.errors import FunctionalSelfError
-from functional_self.progress import track
 
 from benchmarks import harness
 
@@ -182,28 +181,15 @@ def speed(
 
 def memory() -> dict[str, Any]:
     """Peak memory of a long stream / of one of a tenth, each in a process of its own, and what either left on the disk."""
-    found = []
-    with track("harvest-memory", sum(MEMORY)) as advance:
-        for count in MEMORY:
-            command = [sys.executable, "-m", "benchmarks.harvest", str(count)]
-            done = subprocess.run(command, cwd=paths.root(), check=True, capture_output=True, text=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-            advance(count)
-    few, many = found
-    return harness.line(
-        "harvest-memory",
-        1.10,
-        [many["peak"] / few["peak"]],
-        lower_is_better=True,
-        equal=all(one["disk_bytes"] == 0 for one in found),
-        ours=many["peak"],
-        peer=few["peak"],
-        unit="MiB",
-        peer_name=f"this library with {MEMORY[0]} tokens",
-        repetitions=1,
+    few, many = harness.grown("harvest", MEMORY)
+    return harness.memory(
+        "harvest",
+        few,
+        many,
+        f"this library with {MEMORY[0]} tokens",
+        equal=all(one["disk_bytes"] == 0 for one in (few, many)),
         tokens=MEMORY[1],
         rows=many["rows"],
-        peak_rss_mib=many["peak"],
         beyond_loading=[one["peak"] - one["loaded"] for one in (many, few)],
         disk_bytes=[one["disk_bytes"] for one in (many, few)],
         stored_bytes_per_token=many["stored_bytes_per_token"],

@@ -8,16 +8,14 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from functional_self import materials, paths, subjects
+from functional_self import materials, subjects
 from functional_self.behaviour.scoring import prompt
 from functional_self.errors import FunctionalSelfError
-from functional_self.progress import track
 from functional_self.subjects import Request
 
 from benchmarks import harness
@@ -141,27 +139,14 @@ def speed(name: str, goal: float, subject: Any, peer: LmEval, blocks: list[list[
 
 def memory() -> dict[str, Any]:
     """Peak memory of scoring many prompts / of scoring a tenth of them, each in a process of its own."""
-    found = []
-    with track("scoring-memory", sum(MEMORY)) as advance:
-        for prompts in MEMORY:
-            command = [sys.executable, "-m", "benchmarks.scoring", str(prompts)]
-            done = subprocess.run(command, cwd=paths.root(), check=True, capture_output=True, text=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-            advance(prompts)
-    few, many = found
-    return harness.line(
-        "scoring-memory",
-        1.10,
-        [many["peak"] / few["peak"]],
-        lower_is_better=True,
-        ours=many["peak"],
-        peer=few["peak"],
-        unit="MiB",
-        peer_name=f"this library with {MEMORY[0]} prompts",
-        repetitions=1,
+    few, many = harness.grown("scoring", MEMORY)
+    return harness.memory(
+        "scoring",
+        few,
+        many,
+        f"this library with {MEMORY[0]} prompts",
         prompts=MEMORY[1],
         requests=2 * MEMORY[1],
-        peak_rss_mib=many["peak"],
         beyond_loading=[one["peak"] - one["loaded"] for one in (many, few)],
     )
 

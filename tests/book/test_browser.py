@@ -22,6 +22,7 @@ def book():
     return REPOSITORY / "_build" / "html"
 
 
+@pytest.mark.timeout(2400)  # axe on every page in three looks
 def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
     every, problems = pages(book), []
     assert len(every) >= 9

@@ -78,8 +78,8 @@ def test_slides_and_handouts_hold_all_and_refer_to_nothing_outside(folder):
 def test_a_number_on_a_slide_is_the_published_runs():
     run = published.find("01-void")
     found = run.results["unfilled/planted/silent"]
-    assert values.value("01-void", "unfilled/planted/silent", ".3f") == f"{found['value']:.3f}"
-    assert values.value("01-void", "unfilled/planted/silent.n") == str(found["n"])
+    assert published.result("01-void", "unfilled/planted/silent", ".3f")[1] == f"{found['value']:.3f}"
+    assert published.result("01-void", "unfilled/planted/silent.n")[1] == str(found["n"])
     assert f"[{found['interval'][0]:.2f}, {found['interval'][1]:.2f}]" in values.prose(
         "so: {{01-void unfilled/planted/silent.full}}"
     )

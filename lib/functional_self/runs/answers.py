@@ -196,9 +196,15 @@ def words(outcomes: Iterable[str]) -> str:
 
 
 @cache
+def reasons(root: Path, chapter: str) -> tuple[str, ...]:
+    """Why a chapter's published run is stale, once a build."""
+    return published.freshness(chapter).reasons
+
+
+@cache
 def judged(root: Path) -> list[dict[str, Any]]:
     """Every expectation of a project with its verdicts, once a build: judging reads every run and what it depends on."""
-    return claims.verdicts()
+    return claims.verdicts(stale=lambda chapter: bool(reasons(root, chapter)))
 
 
 def _table(run: Run) -> list[dict[str, str]]:

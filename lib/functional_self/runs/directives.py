@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import json
 import shutil
@@ -11,37 +10,32 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 from functional_self import paths
-from functional_self.errors import FunctionalSelfError, one_line
-from functional_self.runs import captions, claims, published
+from functional_self.runs import answers, captions, claims, generated, published
 from functional_self.runs import chapter as chapters
 from functional_self.tables import Html, html_table
 
-GENERATED = "functional_self_generated"
-"""Key of a page's metadata: the digest of what its directives said, by directive and argument."""
 
-
-def parameters(chapter: str | None) -> str:
+def parameters(chapter: str) -> str:
     """``{fs-parameters} CHAPTER``: name, meaning, what is accepted, the value in the published run and under each preset."""
-    loaded = chapters.load(str(chapter))
+    loaded = chapters.load(chapter)
     presets = {name: loaded.resolve(name) for name in sorted(chapters.presets(), key=_preset_order)}
-    run = published.find(str(chapter))
+    run = published.find(chapter)
     columns = ({"published run": run.manifest["parameters"]} if run else {}) | presets
     rows = [
         [Html(f"<code>{html.escape(p.name)}</code>"), p.help, p.rule, *(values.get(p.name, "") for values in columns.values())]
         for p in loaded.parameters.values()
     ]
     table = html_table(["parameter", "meaning", "accepted", *columns], rows, f"Parameters of {chapter}")
-    return f'<div id="parameters-{html.escape(str(chapter))}">{table}</div>'
+    return f'<div id="parameters-{html.escape(chapter)}">{table}</div>'
 
 
-def claims_table(chapter: str | None) -> str:
+def claims_table(chapter: str) -> str:
     """``{fs-claims} [CHAPTER]``: statement, expectation with its reason, the published run's verdict and this machine's."""
     rows = []
-    for row in _verdicts():
-        if chapter not in (None, row["chapter"]):
+    for row in answers.judged(paths.root()):
+        if chapter not in ("", row["chapter"]):
             continue
         expected = (
             f"{row['expected']} ± {row['tolerance']}" if row["kind"] == "value" else row["expected"] or " > ".join(row["keys"])
@@ -64,7 +58,7 @@ def claims_table(chapter: str | None) -> str:
     return html_table(head, rows, f"Claims of {chapter}" if chapter else "All claims")
 
 
-def status(chapter: str | None) -> str:
+def status(chapter: str) -> str:
     """``{fs-status}``: every chapter's published run and this machine's, one row each, then each manifest in full."""
     rows: list[list[Any]] = []
     manifests = []
@@ -75,7 +69,7 @@ def status(chapter: str | None) -> str:
                 rows.append([name, kind, "not run", *[""] * 5])
                 continue
             m = run.manifest
-            reasons = _reasons(name) if kind == "published" else ()
+            reasons = answers.reasons(paths.root(), name) if kind == "published" else ()
             anchor = f"run-{name}" if kind == "published" else f"run-{name}-local"
             rows.append(
                 [
@@ -100,25 +94,37 @@ def status(chapter: str | None) -> str:
     return html_table(head, rows, "Runs") + note + "".join(manifests)
 
 
-def explorer(chapter: str | None) -> str:
+def explorer(chapter: str) -> str:
     """``{fs-explorer} CHAPTER``: every item's wordings and scores, from the published run."""
     from functional_self.runs import interactive
 
-    return interactive.explorer(str(chapter))
+    return interactive.explorer(chapter)
 
 
-def reliability(chapter: str | None) -> str:
+def reliability(chapter: str) -> str:
     """``{fs-reliability} CHAPTER``: reliability against wordings and contexts, with sliders."""
     from functional_self.runs import interactive
 
-    return interactive.reliability(str(chapter))
+    return interactive.reliability(chapter)
 
 
-def thresholds(chapter: str | None) -> str:
+def thresholds(chapter: str) -> str:
     """``{fs-thresholds} CHAPTER``: the share of items that count as answered, with a slider over the threshold."""
     from functional_self.runs import interactive
 
-    return interactive.thresholds(str(chapter))
+    return interactive.thresholds(chapter)
+
+
+def _badges(argument: str) -> str:
+    """Badges of a chapter, CHAPTER or CHAPTER|executing, for a page whose cells run while it is built."""
+    name, _, executing = argument.partition("|")
+    return captions.badges(name, answers.reasons(paths.root(), name), bool(executing))
+
+
+def _cite(argument: str) -> str:
+    """How to cite a chapter, CHAPTER|TITLE."""
+    name, _, title = argument.partition("|")
+    return captions.cite(name, title)
 
 
 DIRECTIVES = {
@@ -129,6 +135,8 @@ DIRECTIVES = {
     "fs-reliability": reliability,
     "fs-thresholds": thresholds,
 }
+EVIDENCE = {"fs-badges": _badges, "fs-cite": _cite}
+"""What a chapter's page says of its evidence without being asked."""
 FILES = ("manifest.json", "results.json")
 """What of every run the book carries as files, under ``_static/runs/``."""
 
@@ -143,54 +151,9 @@ def verdict(row: dict[str, str]) -> Html:
     )
 
 
-class _Generated(SphinxDirective):
-    """A directive whose content is HTML made from the project's files; its page is read again where that changed."""
-
-    optional_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        argument = self.arguments[0] if self.arguments else None
-        if argument == "this-chapter":
-            argument = self.env.docname.rpartition("/")[2]
-        try:
-            made = _made(self.name, argument)
-        except FunctionalSelfError as error:
-            raise self.error(one_line(error)) from error
-        known = self.env.metadata[self.env.docname].setdefault(GENERATED, {})
-        known[self.name, argument] = paths.digest(made)
-        return [nodes.raw("", made, format="html")]
-
-
-@functools.cache
-def _made(directive: str, argument: str | None) -> str:
-    return DIRECTIVES[directive](argument)
-
-
-@functools.cache
-def _reasons(chapter: str) -> tuple[str, ...]:
-    return published.freshness(chapter).reasons
-
-
-@functools.cache
-def _verdicts() -> list[dict[str, Any]]:
-    return claims.verdicts(stale=lambda chapter: bool(_reasons(chapter)))
-
-
-def _forget(app: Sphinx) -> None:
-    """What is generated is made once in a build, and afresh in the next."""
-    for made in (_made, _reasons, _verdicts):
-        made.cache_clear()
-
-
 def _preset_order(name: str) -> tuple[int, str]:
     known = ("quick", "laptop", "published")
     return (known.index(name) if name in known else len(known), name)
-
-
-def _evidence(app: Sphinx, name: str, title: str) -> tuple[str, str]:
-    """What a chapter's page says of its evidence: badges under its title, and how to cite it at its end."""
-    executing = app.config.nb_execution_mode != "off"
-    return captions.badges(name, _reasons(name), executing), captions.cite(name, title)
 
 
 def _chapter_page(app: Sphinx, document: nodes.document) -> None:
@@ -202,29 +165,10 @@ def _chapter_page(app: Sphinx, document: nodes.document) -> None:
     for cell in document.findall(nodes.container):
         if cell.get("nb_element") == "cell_code":
             cell["ids"].append(f"cell-{cell['cell_index']}")
-    above, below = _evidence(app, name, title.astext())
-    title.parent.insert(title.parent.index(title) + 1, nodes.raw("", above, format="html"))
-    title.parent.append(nodes.raw("", below, format="html"))
-    known = app.env.metadata[app.env.docname].setdefault(GENERATED, {})
-    known["evidence", f"{name}|{title.astext()}"] = paths.digest(above + below)
-
-
-def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Pages whose generated parts would say something else now."""
-
-    def said(directive: str, argument: str | None) -> str:
-        try:
-            if directive == "evidence":
-                return "".join(_evidence(app, *str(argument).split("|", 1)))
-            return _made(directive, argument)
-        except FunctionalSelfError:
-            return ""
-
-    return [
-        page
-        for page, meta in env.metadata.items()
-        if any(paths.digest(said(*key)) != old for key, old in meta.get(GENERATED, {}).items())
-    ]
+    executing = "|executing" if app.config.nb_execution_mode != "off" else ""
+    badges = generated.part(app.env, "fs-badges", name + executing)
+    title.parent.insert(title.parent.index(title) + 1, badges)
+    title.parent.append(generated.part(app.env, "fs-cite", f"{name}|{title.astext()}"))
 
 
 def _mathjax(app: Sphinx, config: Any) -> None:
@@ -257,12 +201,9 @@ def _carry_runs(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives; Sphinx calls this because ``_config.yml`` lists the module."""
-    for name in DIRECTIVES:
-        app.add_directive(name, _Generated)
-    app.connect("builder-inited", _forget)
-    app.connect("env-get-outdated", _outdated)
+    generated.add(app, DIRECTIVES, EVIDENCE, caches=(answers.reasons, answers.judged))
     app.connect("config-inited", _mathjax)
     app.connect("doctree-read", _chapter_page)
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _carry_runs)
-    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": 3, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-from docutils import nodes
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from functional_self import figures, paths
+from functional_self import figures
 from functional_self.behaviour.verdicts import words as words_of
-from functional_self.errors import FunctionalSelfError, RunError, one_line
-from functional_self.runs import answers, docs, published
+from functional_self.errors import RunError
+from functional_self.runs import answers, docs, generated, published
 from functional_self.runs import chapter as chapters
 from functional_self.runs.answers import MARKS, Line
 from functional_self.runs.directives import verdict
@@ -98,23 +96,8 @@ def result(text: str) -> str:
     """``{fs-result}`CHAPTER NAME:FORMAT```: a published result, linked to its run; NAME may end in .n, .interval or .full."""
     chapter, _, rest = text.strip().partition(" ")
     name, _, spec = rest.strip().partition(":")
-    stem, part = next(((name.removesuffix(end), end) for end in (".n", ".interval", ".full") if name.endswith(end)), (name, ""))
-    run = published.find(chapter)
-    if run is None or stem not in run.results:
-        raise RunError(f"fs-result: the published run of '{chapter}' records no '{stem}'")
-    found = run.results[stem]
-    interval, shown = found["interval"], _shown(found["value"], spec)
-    between = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no interval"
-    shown = {".n": str(found["n"]), ".interval": between, ".full": f"{shown} {between} {found['unit']}".strip()}.get(part, shown)
+    run, shown = published.result(chapter, name, spec, words=True)
     return f'<a class="fs-number" href="../book/status.html#run-{chapter}" title="run {run.name}">{html.escape(shown)}</a>'
-
-
-def _shown(value: Any, spec: str) -> str:
-    if value is None:
-        return "undefined"
-    if isinstance(value, str):  # a run may say in words why there is no number
-        return value
-    return format(value, spec or (".3g" if isinstance(value, float) else ""))
 
 
 def chapter_link(name: str, anchor: str = "", text: str = "") -> str:
@@ -216,51 +199,8 @@ def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> F
     return figure
 
 
-MADE: dict[str, Callable[[str], str]] = {
-    "fs-answer": answer,
-    "fs-ledger": ledger,
-    "fs-before": before,
-    "fs-api": docs.page,
-    "fs-result": result,
-    "fs-function": docs.link,
-}
-ROLES = ("fs-result", "fs-function")
-_KEY = "functional_self_argument"
-"""Key of a page's metadata: the digest of what its directives and roles said, so that it is read again where that changed."""
-
-
-class _Directive(SphinxDirective):
-    """HTML made from the project's files by the function of ``MADE`` that has the directive's name."""
-
-    optional_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        try:
-            return [_noted(self.env, self.name, self.arguments[0] if self.arguments else "")]
-        except FunctionalSelfError as error:
-            raise self.error(one_line(error)) from error
-
-
-class _Role(SphinxRole):
-    """The same within a sentence."""
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        try:
-            return [_noted(self.env, self.name, self.text)], []
-        except FunctionalSelfError as error:
-            message = self.inliner.reporter.error(one_line(error), line=self.lineno)
-            return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
-
-
-def _noted(env: Any, name: str, argument: str) -> nodes.raw:
-    made = _made(name, argument)
-    env.metadata[env.docname].setdefault(_KEY, {})[name, argument] = paths.digest(made)
-    return nodes.raw("", made, format="html")
-
-
-@functools.cache
-def _made(name: str, argument: str) -> str:
-    return MADE[name](argument)
+DIRECTIVES = {"fs-answer": answer, "fs-ledger": ledger, "fs-before": before, "fs-api": docs.page}
+ROLES = {"fs-result": result, "fs-function": docs.link}
 
 
 @functools.cache
@@ -268,36 +208,7 @@ def _lines(kinds: tuple[str, ...]) -> list[Line]:
     return answers.lines(kinds)
 
 
-def _forget(app: Sphinx) -> None:
-    """What is generated is made once in a build, and afresh in the next."""
-    _made.cache_clear()
-    _lines.cache_clear()
-    answers.judged.cache_clear()
-
-
-def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Pages whose generated parts would say something else now."""
-
-    def differs(name: str, argument: str, old: str) -> bool:
-        try:
-            return paths.digest(_made(name, argument)) != old
-        except FunctionalSelfError:
-            return True
-
-    return [
-        page
-        for page, meta in env.metadata.items()
-        if any(differs(name, argument, old) for (name, argument), old in meta.get(_KEY, {}).items())
-    ]
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and roles; Sphinx calls this because ``_config.yml`` lists the module."""
-    for name in MADE:
-        if name in ROLES:
-            app.add_role(name, _Role())
-        else:
-            app.add_directive(name, _Directive)
-    app.connect("builder-inited", _forget)
-    app.connect("env-get-outdated", _outdated)
-    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    generated.add(app, DIRECTIVES, ROLES, caches=(_lines,))
+    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,6 +14,7 @@ from functional_self.errors import RunError
 from functional_self.runs import chapter as chapters
 from functional_self.runs import provenance
 from functional_self.runs.execute import Run
+from functional_self.runs.record import parts, shown
 
 PUBLISHED = "published.yml"
 LOCAL = "local.yml"
@@ -116,6 +117,29 @@ def publish(run: Run) -> list[str]:
         f"runs/{run.name}",
         *([f"runs/{before}"] if before and before != run.name else []),
     ]
+
+
+def result(chapter: str, name: str, spec: str = "", words: bool = False) -> tuple[Run, str]:
+    """A chapter's published run and one of its results as text; the name may end in .n, .interval or .full, as in the chapters.
+
+    With ``words`` a result that says in words why there is no number is shown as it is where a format is asked for. Raises
+    RunError where there is no run or no such result, or the format does not fit.
+    """
+    run = find(chapter)
+    stem, part = next(((name.removesuffix(end), end) for end in (".n", ".interval", ".full") if name.endswith(end)), (name, ""))
+    if run is None:
+        raise RunError(f"chapter '{chapter}' has no published run")
+    if stem not in run.results:
+        raise RunError(f"the published run of '{chapter}' records no '{stem}'")
+    found = run.results[stem]
+    if part:
+        return run, parts(found)[part]
+    if not spec or found["value"] is None or (words and isinstance(found["value"], str)):
+        return run, shown(found["value"])
+    try:
+        return run, format(found["value"], spec)
+    except ValueError as error:
+        raise RunError(f"'{chapter} {name}': the format '{spec}' does not fit {found['value']!r}") from error
 
 
 def freshness(name: str) -> Freshness:

@@ -28,35 +28,12 @@ def run_of(chapter: str) -> Run:
     return run
 
 
-def value(chapter: str, name: str, spec: str = "") -> str:
-    """One recorded result as text, as ``record`` would show it in the chapter."""
-    results = run_of(chapter).results
-    key, _, part = name.rpartition(".") if name.endswith((".n", ".full", ".interval")) else (name, "", "")
-    if key not in results:
-        raise RunError(f"teaching: the published run of '{chapter}' records no '{key}'")
-    found = results[key]
-    plain, bounds = found["value"], found["interval"]
-    between = f"[{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else "no interval"
-    shown = "undefined" if plain is None else f"{plain:.3g}" if isinstance(plain, float) else str(plain)
-    match part:
-        case "n":
-            return str(found["n"])
-        case "interval":
-            return between
-        case "full":
-            return " ".join(x for x in (shown, between if bounds else "", found["unit"]) if x)
-    try:
-        return format(plain, spec) if spec and plain is not None else shown
-    except ValueError as error:
-        raise RunError(f"teaching: '{chapter} {name}': the format '{spec}' does not fit {plain!r}") from error
-
-
 def prose(text: str) -> str:
     """Markdown as HTML, the numbers put in after it so that no recorded text is read as markup."""
     held: list[str] = []
 
     def hold(match: re.Match[str]) -> str:
-        held.append(html.escape(value(match[1], match[2], match[3] or "")))
+        held.append(html.escape(published.result(match[1], match[2], match[3] or "")[1]))
         return f"\ue000{len(held) - 1}\ue001"
 
     page = _markdown.render(REFERENCE.sub(hold, text))

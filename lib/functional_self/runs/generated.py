@@ -1,0 +1,101 @@
+"""Generated parts of pages: made once a build, and a page is read again only where a part of it would say something else."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from functional_self import paths
+from functional_self.errors import FunctionalSelfError, one_line
+
+KEY = "functional_self_generated"
+"""Key of a page's metadata: the digest of what its generated parts said, by name and argument."""
+Made = Callable[[str], str]
+"""HTML from an argument, empty where there is none; raises FunctionalSelfError."""
+_MADE: dict[str, Made] = {}
+_CACHES: list[Any] = []
+
+
+def add(app: Sphinx, directives: Mapping[str, Made], others: Mapping[str, Made], caches: Iterable[Any]) -> None:
+    """Register functions as directives, and ``others`` for ``part`` and as roles.
+
+    ``caches`` are what the functions share within a build, forgotten at the next.
+    """
+    app.setup_extension(__name__)
+    _MADE.update({**directives, **others})
+    _CACHES.extend(caches)
+    for name in directives:
+        app.add_directive(name, _Directive)
+    for name in others:
+        app.add_role(name, _Role())
+
+
+def part(env: Any, name: str, argument: str) -> nodes.raw:
+    """A generated part for the page that is being read, which remembers what it said."""
+    made = _said(name, argument)
+    env.metadata[env.docname].setdefault(KEY, {})[name, argument] = paths.digest(made)
+    return nodes.raw("", made, format="html")
+
+
+class _Directive(SphinxDirective):
+    """HTML made by the function registered under the directive's name; ``this-chapter`` is the name of the page."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        argument = self.arguments[0] if self.arguments else ""
+        if argument == "this-chapter":
+            argument = self.env.docname.rpartition("/")[2]
+        try:
+            return [part(self.env, self.name, argument)]
+        except FunctionalSelfError as error:
+            raise self.error(one_line(error)) from error
+
+
+class _Role(SphinxRole):
+    """The same within a sentence."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        try:
+            return [part(self.env, self.name, self.text)], []
+        except FunctionalSelfError as error:
+            message = self.inliner.reporter.error(one_line(error), line=self.lineno)
+            return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
+
+
+@functools.cache
+def _said(name: str, argument: str) -> str:
+    return _MADE[name](argument)
+
+
+def _forget(app: Sphinx) -> None:
+    for cache in (_said, *_CACHES):
+        cache.cache_clear()
+
+
+def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Pages whose generated parts would say something else now."""
+
+    def differs(name: str, argument: str, old: str) -> bool:
+        try:
+            return paths.digest(_said(name, argument)) != old
+        except FunctionalSelfError:
+            return True
+
+    return [
+        page
+        for page, meta in env.metadata.items()
+        if any(differs(name, argument, old) for (name, argument), old in meta.get(KEY, {}).items())
+    ]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect to a build; ``add`` calls this once."""
+    app.connect("builder-inited", _forget)
+    app.connect("env-get-outdated", _outdated)
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
