@@ -22,9 +22,9 @@ from xdist.scheduler import LoadScopeScheduling
 __all__ = ["live", "server"]  # fixtures: a live NDIF server, see tests/ndif/
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED = ("ndif", "book")
-"""Folders whose tests share something that takes long to make."""
-LONGEST = ("/ndif/", "/test_chapters", "/book/", "/test_linters", "/organisms/", "/runs/")
+BUILT = ("test_browser", "test_journey")
+"""Files whose tests read the real book, which is built once."""
+LONGEST = ("/ndif/", *BUILT, "/test_chapters", "/book/", "/test_linters", "/organisms/", "/runs/")
 
 TINY = """---
 jupytext:
@@ -153,11 +153,19 @@ def ran(name: str, folder: Path, *arguments: str, **environment: str) -> Ran:
 
 
 @pytest.fixture(scope="session")
-def at_quick(tmp_path_factory) -> Callable[[str], Ran]:
+def at_quick(tmp_path_factory) -> Callable[..., Ran]:
     """A chapter of the book on the real subject, run once a session; the first one finds no score kept."""
     folder = tmp_path_factory.mktemp("quick")
     kept = without_answers(folder / "cache")
-    return functools.cache(lambda name: ran(name, folder / "runs", FUNCTIONAL_SELF_CACHE=str(kept)))
+    return functools.cache(lambda name, *more: ran(name, folder / "runs", *more, FUNCTIONAL_SELF_CACHE=str(kept)))
+
+
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """The real book, built from the published runs, and printed."""
+    done = cli("pdf", FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
+    assert done.returncode == 0, done.stderr
+    return REPOSITORY / "_build" / "html"
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +192,8 @@ class Together(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid):
-        return nodeid.partition("::")[0] if nodeid.split("/")[1] not in SHARED else nodeid.split("/")[1]
+        path = Path(nodeid.partition("::")[0])
+        return "ndif" if path.parent.name == "ndif" else "the book" if path.stem in BUILT else str(path)
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -9,7 +9,7 @@ from functional_self.runs import chapter as chapters
 
 @pytest.mark.parametrize("name", chapters.chapters())
 def test_a_chapter_runs_on_the_real_subject(name, at_quick):
-    results = at_quick(name).results
+    results = at_quick(name, *SMALLER.get(name, ())).results
     verdicts = [r["value"] for key, r in results.items() if key.startswith("verdict/")]
     assert len(verdicts) >= (3 if name == "05-simulators" else 4)
     if name < "04":  # the others ask organisms, whose answers are known, or for stories
@@ -23,6 +23,12 @@ def test_a_chapter_runs_on_the_real_subject(name, at_quick):
         assert accepted(results[key]["value"]), (key, results[key])
 
 
+SMALLER = {
+    "06-crosscoder": ("-p", "tokens=4000", "-p", "steps=80", "-p", "latents=256"),
+    "07-trajectories": ("-p", "tokens=1200", "-p", "steps=40"),
+    "08-tools": ("-p", "tokens=3000", "-p", "steps=50", "-p", "scored=300"),
+}
+"""Less than quick, where the results that are checked need no more; the published runs are redone at their own size."""
 CONTROLS = {
     "01-void": {"gates/planted/count": lambda n: n >= 4, "controls/refused": lambda n: n == 4},
     "02-specification": {

@@ -15,9 +15,21 @@ from axe_playwright_python.base import AXE_FILE_PATH  # noqa: E402
 from functional_self import paths  # noqa: E402
 from functional_self.runs.pdf import FLAGS  # noqa: E402
 
+COLOURS = ["color-contrast", "link-in-text-block"]
 AXE = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}, "resultTypes": ["violations"], "preload": False}
+AXE_COLOURS = AXE | {"runOnly": {"type": "rule", "values": COLOURS}}
+AXE_SHAPES = AXE | {"rules": {name: {"enabled": False} for name in COLOURS}}
 INSIDE = {"exclude": [["svg[role='img'] > *"]]}
 """The parts of a drawing with role img are presentational, so nothing but their contrast can be wrong: ``CONTRAST`` reads it."""
+UNFOLD = "document.querySelectorAll('details').forEach((folded) => { folded.open = true; })"
+THIN = """() => {
+  document.querySelectorAll(".highlight pre").forEach((code) => { code.textContent = code.textContent; });
+  document.querySelectorAll(".fs-explorer").forEach((one) => {
+    [...one.querySelectorAll(".fs-item")].slice(3).forEach((item) => item.remove());
+  });
+}"""
+"""What axe would read thousands of times for nothing: colours of code, which ``CONTRAST`` reads, and the items of an explorer
+after three, which one template makes."""
 RUN_AXE = """async ([context, options]) => (await axe.run(context, options)).violations.map(
     (found) => [found.id, found.nodes.length, found.nodes[0].html.slice(0, 300)])"""
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
@@ -28,16 +40,25 @@ CONTRAST = """() => {
     .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
   const page = parse(getComputedStyle(document.querySelector("main") || document.body).backgroundColor);
   const back = page.length && page[3] !== 0 ? page : parse(getComputedStyle(document.body).backgroundColor);
-  const ratio = (colour) => {
-    const [a, b] = [luminance(parse(colour)), luminance(back)].sort((x, y) => y - x);
+  const ratio = (colour, behind = back) => {
+    const [a, b] = [luminance(parse(colour)), luminance(behind)].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05);
   };
-  const found = new Map();
+  const found = new Map(), code = document.querySelector(".highlight pre");
+  if (code) {
+    const behind = parse(getComputedStyle(code).backgroundColor), known = new Set();
+    for (const part of document.querySelectorAll(".highlight pre span")) {
+      if (known.has(part.className) || !part.textContent.trim()) continue;
+      known.add(part.className);
+      const colour = getComputedStyle(part).color;
+      if (ratio(colour, behind) < 4.5) found.set(colour + " code " + part.className, ratio(colour, behind).toFixed(2));
+    }
+  }
   for (const mark of document.querySelectorAll(
     "figure svg :is(text, path, line, polyline, circle, rect, use), .fs-explorer svg :is(text, path, line, circle, rect)")) {
     if (mark.closest("defs, clipPath, .fs-grid, .fs-faint")) continue;
     const style = getComputedStyle(mark), text = mark.tagName === "text";
-    for (const colour of [style.fill, text ? "none" : style.stroke]) {
+    for (const colour of [mark.tagName === "line" ? "none" : style.fill, text ? "none" : style.stroke]) {
       if (!colour || colour === "none" || colour.startsWith("url") || parse(colour)[3] === 0) continue;
       if (ratio(colour) < (text ? 4.5 : 3)) found.set(colour + " " + mark.tagName, ratio(colour).toFixed(2));
     }
@@ -71,11 +92,11 @@ class Reader:
         self.tab.set_viewport_size({"width": width, "height": 900})
         self.tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
-    def axe(self) -> list[Any]:
+    def axe(self, options: dict[str, Any] = AXE) -> list[Any]:
         """What axe-core finds against wcag2a and wcag2aa."""
         if not self.tab.evaluate("'axe' in window"):
             self.tab.evaluate(AXE_FILE_PATH.read_text())
-        return self.tab.evaluate(RUN_AXE, [INSIDE, AXE])
+        return self.tab.evaluate(RUN_AXE, [INSIDE, options])
 
 
 @pytest.fixture(scope="module")

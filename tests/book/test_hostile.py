@@ -10,7 +10,7 @@ import yaml
 from conftest import REPOSITORY, TINY, cli
 from functional_self.runs import chapter as chapters
 from functional_self.runs import execute, published
-from reader import pages, printed, reader
+from reader import UNFOLD, pages, printed, reader
 
 __all__ = ["reader"]
 HOSTILE = [
@@ -104,7 +104,7 @@ def hostile(tmp_path_factory):
 def test_hostile_strings_are_text_on_every_page(hostile, reader):
     for page in pages(hostile):
         tab = reader.open(page)
-        tab.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+        tab.evaluate(UNFOLD)
         tab.wait_for_timeout(100)
         assert (reader.said, reader.outside) == ([], []), page.name
         made = tab.evaluate(MADE)

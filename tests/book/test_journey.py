@@ -6,20 +6,10 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
-import pytest
 from bs4 import BeautifulSoup
-from conftest import REPOSITORY, cli
 from functional_self.runs import answers, claims, published
 
 CLICKS = 3
-
-
-@pytest.fixture(scope="module")
-def book() -> Path:
-    """The real book, built from the published runs."""
-    done = cli("build", FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
-    assert done.returncode == 0, done.stderr
-    return REPOSITORY / "_build" / "html"
 
 
 @cache

@@ -19,6 +19,9 @@ from functional_self.runs import chapter as chapters
 from functional_self.runs.execute import EPILOGUE_TAG, Run
 
 
+FORMATTED = re.compile(r"\{glue:text\}`([^`:]+):[^`]+`")
+
+
 def problems() -> list[str]:
     """What keeps the book from being built: stale runs, unresolved numbers, broken claims; one sentence each."""
     said = [reason for name in chapters.chapters() for reason in published.freshness(name).reasons]
@@ -64,7 +67,8 @@ def build() -> Path:
         )
     target = root / "_build" / "html"
     with paths.staging(root / "_build") as scratch:
-        shutil.copytree(work / "_build" / "html", scratch / "html")
+        shutil.copytree(work / "_build" / "html", scratch / "html")  # Sphinx leaves a style alone where no page changed
+        shutil.copytree(work / "source" / "book" / "_static", scratch / "html" / "_static", dirs_exist_ok=True)
         if target.exists():
             target.rename(scratch / "old")
         (scratch / "html").rename(target)
@@ -113,7 +117,15 @@ def merge(chapter: chapters.Chapter, run: Run) -> nbformat.NotebookNode:
         cell.outputs = [_output(output, run, where[id(cell)], lines[place]) for output in done.outputs]
     for place, cell in enumerate(merged.cells):
         cell["id"] = f"cell-{place}"
+        if cell.cell_type == "markdown":
+            cell.source = FORMATTED.sub(lambda found: _fitting(found, run), cell.source)
     return merged
+
+
+def _fitting(found: re.Match[str], run: Run) -> str:
+    """A reference to a result, without its number format where the run recorded words or nothing defined there."""
+    result = run.results.get(found[1])
+    return found[0] if result is None or isinstance(result["value"], int | float) else f"{{glue:text}}`{found[1]}`"
 
 
 def _output(output: nbformat.NotebookNode, run: Run, place: int, lines: tuple[int, int]) -> nbformat.NotebookNode:
