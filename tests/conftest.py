@@ -65,13 +65,14 @@ answers = behaviour.responses(table)
 time.sleep(pause)
 record("mean", answers["content"].mean(), "nats", n=len(answers))
 record("hostile", "<script>alert(1)</script>")
+record("hollow", float("nan"), "nats")
 show_table(answers.groupby("item", as_index=False)["content"].mean(), "Contents <script>alert(2)</script>", {"content": ".2f"})
 figure = Figure()
 figure.subplots().hist(answers["content"])
 show_figure(figure, "contents", "A histogram of the contents of all answers in nats, <b>escaped</b>.")
 ```
 
-The mean is {glue:text}`mean:.2f` over {glue:text}`mean.n` answers. {glue:text}`hostile`
+The mean is {glue:text}`mean:.2f` over {glue:text}`mean.n` answers. {glue:text}`hostile` Where nothing is defined: {glue:text}`hollow:.2f`.
 
 ```{fs-claims} tiny
 ```

@@ -34,6 +34,7 @@ def test_numbers_figures_and_provenance_are_on_the_page_and_text_is_escaped(publ
     run = published.find("tiny")
     assert run is not None
     assert f"{run.results['mean']['value']:.2f}" in page
+    assert "defined: undefined." in re.sub(r"<[^>]+>", "", page), "no format is put on what has no number"
     assert f"run {run.name}" in page and "figcaption" in page and "aria-label" in page
     assert "<script>alert(" not in page and "&lt;script&gt;alert(1)" in page
     status = (published_project / "_build" / "html" / "book" / "status.html").read_text()

@@ -18,7 +18,6 @@ from functional_self.runs import captions, claims, lint, published
 from functional_self.runs import chapter as chapters
 from functional_self.runs.execute import EPILOGUE_TAG, Run
 
-
 FORMATTED = re.compile(r"\{glue:text\}`([^`:]+):[^`]+`")
 
 
