@@ -65,7 +65,9 @@ def test_interpreters_are_compared_where_they_are_named(tmp_path):
     """One draw of each; how often intervals cover is measured in behaviour/test_coverage.py."""
     mocks = ",".join(f"mock:planted-fill@{m}" for m in range(6))
     small = ("-p", "subjects=mock:planted", "-p", "n_items=12")
-    results = ran("01-void", tmp_path, *small, "-p", f"interpreters={mocks}", "-p", "n_paraphrases=4").results
+    asked = ("-p", f"interpreters={mocks}", "-p", "n_fill=12", "-p", "n_fill_paraphrases=4")
+    results = ran("01-void", tmp_path, *small, *asked).results
+    assert results["gates/interpreters/passed"]["value"]
     gap = results["fill/interpreters/silent-minus-covered/V"]
     assert gap["interval"][0] > 0 and abs(gap["value"] - 0.35) < 0.3
     members = ",".join(f"mock:planted-self@{m}" for m in (0, 1, 3))
