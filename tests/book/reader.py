@@ -89,7 +89,9 @@ class Reader:
     def look(self, scheme: str, width: int) -> None:
         """Change theme and width as a reader does, without loading the page again."""
         self.tab.emulate_media(color_scheme=scheme)
-        self.tab.set_viewport_size({"width": width, "height": 900})
+        if self.tab.viewport_size["width"] != width:
+            self.tab.set_viewport_size({"width": width, "height": 900})
+            self.tab.wait_for_timeout(500)  # the theme makes what scrolls reachable a moment after a change of width
         self.tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def axe(self, options: dict[str, Any] = AXE) -> list[Any]:

@@ -38,7 +38,7 @@ def test_a_run_is_kept_and_not_repeated(project):
     other, executed = execute.run(tiny, overrides={"n_paraphrases": "3"})
     assert executed and other != first
     assert first.results["mean"]["n"] == 12
-    assert {"mean", "hostile"} == first.results.keys()
+    assert {"mean", "hostile", "hollow"} == first.results.keys()
     manifest = first.manifest
     assert manifest["parameters"]["pause"] == 0.1 and manifest["preset"] == "quick"
     imported = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in manifest["library"]}
