@@ -74,7 +74,8 @@ def tuning(organism: Organism) -> list[tuple[Item, int]]:
 def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False) -> list[Effect]:
     """Effects under the first arm's specification, under held-out personas, in plain text without a role, and triggered.
 
-    Every ``every``-th item, fewer where that leaves more than a dozen, in one order each, both keyings. Where nothing is planted the sign is the items' own plus.
+    Every ``every``-th item, fewer where that leaves more than a dozen, in one order each, both keyings. Where nothing is
+    planted the sign is the items' own plus.
     """
     whole = battery(organism)
     chosen = tuning(organism) if tune else whole[:: max(every, len(whole) // 12)]
