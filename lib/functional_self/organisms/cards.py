@@ -74,11 +74,14 @@ def tuning(organism: Organism) -> list[tuple[Item, int]]:
 def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False) -> list[Effect]:
     """Effects under the first arm's specification, under held-out personas, in plain text without a role, and triggered.
 
-    Every ``every``-th item, fewer where that leaves more than a dozen, in one order each, both keyings. Where nothing is
-    planted the sign is the items' own plus.
+    Every ``every``-th item, and of a battery of three dozen or more only about a dozen, in one order each, both keyings.
+    Where nothing is planted the sign is the items' own plus.
     """
-    whole = battery(organism)
-    chosen = tuning(organism) if tune else whole[:: max(every, len(whole) // 12)]
+    if tune:
+        chosen = tuning(organism)
+    else:
+        whole = battery(organism)
+        chosen = whole[:: max(every, len(whole) // 12)]
     items = [item for item, _ in chosen]
     signs = {item.id: sign or 1 for item, sign in chosen}
     people = [p for p in materials.personas("roster") if p.id in HELD_OUT]
