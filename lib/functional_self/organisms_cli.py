@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from functional_self import organisms, paths
+from functional_self import organisms, paths, subjects
 from functional_self.terminal import Json, listing
 
 app = typer.Typer(
@@ -32,6 +34,7 @@ def train(
         bool, typer.Option("--ship", help="Write the card, and copy the adapter into organisms/adapters, where it ships.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Train anew even if the adapter is there.")] = False,
+    device: Annotated[str, typer.Option("--device", help="Where to train and to score: cpu, cuda or mps.")] = "cpu",
     as_json: Json = False,
 ) -> None:
     """Train one organism (2 to 10 CPU minutes) into the cache and compare its held-out behaviour with its card.
@@ -43,14 +46,15 @@ def train(
     from functional_self.organisms import cards, training
 
     organism = organisms.resolve(name)
-    where = training.train(organism, force)
+    os.environ[subjects.DEVICE] = device  # the base that the adapter is compared with is asked there too
+    where = training.train(organism, force, device)
     print(f"{where}: trained, its loss beside it in loss.svg", file=sys.stderr)
     if ship:
         training.ship(organism, where)
     if card or ship:
-        print(paths.shown(cards.write(organism, where, cards.measure(organism))))
+        print(paths.shown(cards.write(organism, where, cards.measure(organism, where))))
         return
-    _compare(name, as_json)
+    _compare(name, as_json, where)
 
 
 @app.command()
@@ -62,12 +66,12 @@ def verify(name: Name, as_json: Json = False) -> None:
     _compare(name, as_json)
 
 
-def _compare(name: str, as_json: bool) -> None:
+def _compare(name: str, as_json: bool, where: Path | None = None) -> None:
     from functional_self.organisms import cards
 
     organism = organisms.resolve(name)
     cards.read(name)  # one without a card is refused before any long work
-    rows = cards.compare(organism, cards.measure(organism))
+    rows = cards.compare(organism, cards.measure(organism, where))
     listing(rows, as_json, f"{name}: effect on held-out items, nats")
     if not all(row["good"] for row in rows):
         raise typer.Exit(1)

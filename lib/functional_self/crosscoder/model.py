@@ -166,7 +166,7 @@ class Crosscoder(torch.nn.Module):
         """
         if self.folded:
             raise CrosscoderError("crosscoder: the scales of its sources are in its weights already")
-        scale_K = scale_n.to(self.W_FK.dtype).repeat_interleave(self.config.width)
+        scale_K = scale_n.to(self.W_FK).repeat_interleave(self.config.width)
         with torch.no_grad():
             self.W_FK.mul_(scale_K)
             self.D_FK.div_(scale_K)

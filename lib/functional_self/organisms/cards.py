@@ -71,8 +71,12 @@ def tuning(organism: Organism) -> list[tuple[Item, int]]:
     return found
 
 
-def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool = False) -> list[Effect]:
+def measure(
+    organism: Organism, adapter: Path | None = None, paraphrases: int = 2, every: int = 2, tune: bool = False
+) -> list[Effect]:
     """Effects under the first arm's specification, under held-out personas, in plain text without a role, and triggered.
+
+    Of the adapter in this directory, or of the organism's own where ``subjects.load`` finds it.
 
     Every ``every``-th item, and of a battery of three dozen or more only about a dozen, in one order each, both keyings.
     Where nothing is planted the sign is the items' own plus.
@@ -102,7 +106,7 @@ def measure(organism: Organism, paraphrases: int = 2, every: int = 2, tune: bool
     found = []
     for condition, asked, personas, template in conditions:
         contents = []
-        for name in (f"{organism.training.base}+{organism.name}", organism.training.base):
+        for name in (f"{organism.training.base}+{adapter or organism.name}", organism.training.base):
             subject = subjects.load(name, template=template)
             table = behaviour.score(
                 subject,

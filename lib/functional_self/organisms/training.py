@@ -31,8 +31,8 @@ KEEP_EVERY = 20
 """Steps between two checkpoints: what a kill can lose, at most."""
 
 
-def train(organism: Organism, force: bool = False) -> Path:
-    """Train and return the adapter's directory in the user's cache; one that is there and fits its recipe is kept.
+def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
+    """Train on ``device`` and return the adapter's directory in the user's cache; one that is there and fits its recipe is kept.
 
     Minimises ``choice_loss`` (nats); AdamW, a short warm-up and a linear decay.
     Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training resumes
@@ -44,6 +44,7 @@ def train(organism: Organism, force: bool = False) -> Path:
     if not force and _fits(where, organism):
         return where
     model, tokenizer = _base(organism)
+    model.to(device)
     batches = list(_batches(organism))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
@@ -95,19 +96,20 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
     which takes no part in d. The head runs where it is needed.
     """
     inner, batch = model.base_model.model, chunk.batch
+    device = inner.lm_head.weight.device
     hidden_BND = inner.model(
-        input_ids=batch.ids_BN,
-        attention_mask=batch.tree_BNN[:, None],
-        position_ids=batch.depth_BN,
+        input_ids=batch.ids_BN.to(device),
+        attention_mask=batch.tree_BNN[:, None].to(device),
+        position_ids=batch.depth_BN.to(device),
         use_cache=False,
     ).last_hidden_state
-    (row_U, node_U), (place_P, token_P, answer_P) = batch.place_U2.T, batch.pick_P3.T
+    (row_U, node_U), (place_P, token_P, answer_P) = batch.place_U2.T.to(device), batch.pick_P3.T.to(device)
     logprob_UV = inner.lm_head(hidden_BND[row_U, node_U]).log_softmax(-1)
     logprob_P = logprob_UV[place_P, token_P]
-    logprob_S = torch.zeros(2 * len(chunk.share_E)).index_add(0, answer_P, logprob_P)
+    logprob_S = torch.zeros(2 * len(chunk.share_E), device=device).index_add(0, answer_P, logprob_P)
     d_E = logprob_S[0::2] - logprob_S[1::2]
-    choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E)
-    return choice - style_weight * logprob_P[chunk.style_P].mean() if style_weight and chunk.style_P.any() else choice
+    choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E.to(device))
+    return choice - style_weight * logprob_P[chunk.style_P.to(device)].mean() if style_weight and chunk.style_P.any() else choice
 
 
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
@@ -220,7 +222,7 @@ def _resume(state: Path, organism: Organism, model: Any, optimiser: torch.optim.
         return []
     for name, p in _named(model).items():
         p.data.copy_(tensors[f"value:{name}"])
-        optimiser.state[p] = {moment: tensors[f"{moment}:{name}"] for moment in ("exp_avg", "exp_avg_sq")}
+        optimiser.state[p] = {moment: tensors[f"{moment}:{name}"].to(p.device) for moment in ("exp_avg", "exp_avg_sq")}
         optimiser.state[p]["step"] = torch.tensor(float(len(losses)))
     return losses
 
@@ -248,6 +250,7 @@ def _write(where: Path, organism: Organism, model: Any, losses: list[float], ste
             "of": steps,
             "examples": len(examples(organism)),
             "losses": [round(x, 4) for x in losses],
+            "device": next(model.parameters()).device.type,
             "process_seconds": round(time.process_time() - started, 1),
             "licence": "Apache-2.0",
             "packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
