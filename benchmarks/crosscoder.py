@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from functional_self.crosscoder import Config, Crosscoder, latent_scaling
+from functional_self import activations, subjects
+from functional_self.crosscoder import Config, Crosscoder, Training, fit, latent_scaling
 from functional_self.errors import FunctionalSelfError
 
-from benchmarks import harness
+from benchmarks import harness, harvest
 
 SAE_LENS = "6.54.12"
 BATCH, SOURCES, WIDTH, LATENTS, K = 2048, 2, 576, 4096, 32
@@ -35,7 +36,9 @@ def lines() -> Iterator[dict[str, Any]]:
     yield against_dense(2 * LATENTS, goal=4.0)
     yield against_saelens(LATENTS)
     yield against_definition(LATENTS)
+    yield against_harvest(LATENTS)
     yield memory()
+    yield from harvest.lines()
 
 
 def curve() -> list[dict[str, Any]]:
@@ -187,7 +190,8 @@ def compared(
 
 def against_definition(latents: int) -> dict[str, Any]:
     """Seconds of latent scaling by its definition, least squares for each latent and source / in one pass, for all latents."""
-    crosscoder, (x_BK,) = Crosscoder(Config(SOURCES, WIDTH, latents, k=K)), rows(1)
+    (x_BK,) = rows(1)
+    crosscoder = fit(lambda epoch: iter([x_BK]), Config(SOURCES, WIDTH, latents, k=K), Training(steps=5)).crosscoder
     found = latent_scaling(crosscoder, [x_BK])
     with torch.no_grad():
         f_A, at = crosscoder.codes(x_BK)
@@ -238,6 +242,37 @@ def against_definition(latents: int) -> dict[str, Any]:
     )
 
 
+def against_harvest(latents: int) -> dict[str, Any]:
+    """Seconds of latent scaling over rows of two sources / of reading those rows from the model."""
+    sources = [subjects.load("smollm2", store=False), subjects.load("smollm2", adapter=harvest.ORGANISMS[0], store=False)]
+    texts = harvest.blocks()[0]
+
+    def read(_: Any) -> torch.Tensor:
+        return torch.cat([part.x_NK for part in activations.stream(sources, texts, harvest.LAYER).rows()])
+
+    x_NK = read(0)
+    batches = x_NK.split(BATCH)
+    crosscoder = fit(lambda epoch: iter(batches), Config(SOURCES, WIDTH, latents, k=K), Training(steps=20)).crosscoder
+    l0 = float(len(crosscoder.codes(x_NK)[0])) / len(x_NK)
+    seconds_PSC, _ = harness.alternate(lambda _: latent_scaling(crosscoder, batches), read, [0], 5, "crosscoder-scaling-harvest")
+    wall_PS = seconds_PSC[:, :, 0]
+    return harness.line(
+        "crosscoder-scaling-harvest",
+        0.1,
+        (wall_PS[:, 0] / wall_PS[:, 1]).tolist(),
+        lower_is_better=True,
+        ours=1000 * float(np.median(wall_PS[:, 0])),
+        peer=1000 * float(np.median(wall_PS[:, 1])),
+        unit="ms",
+        peer_name=f"the harvest of both sources after layer {harvest.LAYER}",
+        repetitions=5,
+        latents=latents,
+        rows=len(x_NK),
+        l0=l0,
+        tokens_per_second=len(x_NK) / float(np.median(wall_PS[:, 0])),
+    )
+
+
 def memory() -> dict[str, Any]:
     """Peak memory of many steps / of a tenth of them, each in a process of its own."""
     few, many = harness.grown("crosscoder", MEMORY)
@@ -252,8 +287,6 @@ def memory() -> dict[str, Any]:
 
 def main(steps: int) -> None:
     """Train on rows made as they are read, and print this process's peak memory and speed."""
-    from functional_self.crosscoder import Training, fit
-
     batches = rows(2)
     start = time.perf_counter()
     config = Config(SOURCES, WIDTH, 1024, k=K)

@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from functional_self.behaviour.estimate import Estimate, clustered
-from functional_self.crosscoder.kernels import by_latent, gathered
+from functional_self.crosscoder.kernels import by_latent, products
 from functional_self.crosscoder.model import Crosscoder
 from functional_self.errors import CrosscoderError
 
@@ -123,32 +123,33 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[torch.Tensor], targ
     """Least-squares scales of all latents in all sources in one pass over rows (B x n d), on h^m - c^m.
 
     For latent j with v = d_j^target: beta_e^m minimises sum_i |e_i^m + f_ij d_j^m - beta f_ij v|^2 and beta_r^m minimises
-    sum_i |h_i^m - e_i^m - beta f_ij v|^2, e^m = h^m - its reconstruction. Only S_h = sum_i f_ij h_i^m, S_e = sum_i f_ij e_i^m and
-    C = sum_i f_ij^2 are needed, in double precision.
+    sum_i |h_i^m - e_i^m - beta f_ij v|^2, e^m = h^m - its reconstruction. Only sum_i f_ij <v, h_i^m>, sum_i f_ij <v, e_i^m> and
+    C = sum_i f_ij^2 are needed, over active codes, summed in double precision.
 
     Source: Wright and Sharkey 2024 for one scale; Minder et al. 2025 (arXiv 2504.02922), section 3.2, for nu_r and nu_e.
     """
     _identified(crosscoder)
     n, d, F = crosscoder.config.sources, crosscoder.config.width, crosscoder.config.latents
-    S_h, S_e = torch.zeros(2, F, n * d, dtype=torch.float64)
+    vS_h, vS_e = torch.zeros(2, F, n, dtype=torch.float64)
     C_F, f_F = torch.zeros(2, F, dtype=torch.float64)
     with torch.no_grad():
+        v_Fd = crosscoder.D_FK.reshape(F, n, d)[:, target].contiguous()
         for x_BK in batches:
             f_A, at = crosscoder.codes(x_BK)
-            decoded = crosscoder.decode(f_A, at)
-            S_h += gathered(at, f_A, x_BK - crosscoder.c_K).cpu()  # few terms a batch; over batches in double precision
-            S_e += gathered(at, f_A, x_BK - decoded).cpu()
-            C_F += by_latent(at, f_A.double().square()).cpu()
-            f_F += by_latent(at, f_A.double()).cpu()
+            weight_A, rest = f_A.double(), (x_BK - crosscoder.c_K, x_BK - crosscoder.decode(f_A, at))
+            for found_Fn, rows_BK in zip((vS_h, vS_e), rest):
+                for m, rows_Bd in enumerate(rows_BK.split(d, dim=1)):
+                    found_Fn[:, m] += by_latent(at, weight_A * products(at, rows_Bd.contiguous(), v_Fd)).cpu()
+            C_F += by_latent(at, weight_A.square()).cpu()
+            f_F += by_latent(at, weight_A).cpu()
         D_Fnd = crosscoder.D_FK.detach().double().cpu().reshape(F, n, d)
         v_F1d = D_Fnd[:, target : target + 1]
         size_F1 = v_F1d.square().sum(-1)
         live_F1 = torch.where(C_F > 0, C_F, torch.nan)[:, None] * size_F1
-        S_h, S_e = S_h.reshape(F, n, d), S_e.reshape(F, n, d)
         own_Fn = (v_F1d * D_Fnd).sum(-1) / size_F1
-        beta_r = (v_F1d * (S_h - S_e)).sum(-1) / live_F1
+        beta_r = (vS_h - vS_e) / live_F1
         bias_Fn = (v_F1d * crosscoder.c_K.detach().double().cpu().reshape(n, d)).sum(-1) * f_F[:, None] / live_F1
-        return Scaling((v_F1d * S_e).sum(-1) / live_F1 + own_Fn, beta_r, target, beta_r + bias_Fn)
+        return Scaling(vS_e / live_F1 + own_Fn, beta_r, target, beta_r + bias_Fn)
 
 
 def matched(one: Crosscoder, other: Crosscoder, live_F: torch.Tensor, other_live_F: torch.Tensor) -> pd.DataFrame:
