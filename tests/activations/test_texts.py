@@ -23,7 +23,6 @@ def test_the_shipped_corpus_is_what_its_card_says(smollm2):
     assert len(set(map(str, found))) > 0.98 * len(found)
 
 
-@pytest.mark.xfail(strict=True, reason="the generated part takes an hour or two of a CPU and is not made yet: activations.corpus")
 def test_the_shipped_corpus_has_what_the_subject_wrote():
     assert {"dialogue", "instruction", "story", "plain"} <= set(card()["tokens by kind"]) and card()["tokens"] > 150_000
 
