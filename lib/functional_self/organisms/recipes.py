@@ -74,7 +74,7 @@ class Recipe(_Strict):
     """One kind of organism: its arms, and how many seeds there are.
 
     ``style_weight``: of the style's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
-    beside it; ``rank`` and ``batch``: others than the file's, the adapter's scale alpha / rank kept.
+    beside it; ``rank``, ``batch`` and ``rate``: others than the file's, the adapter's scale alpha / rank kept.
     """
 
     title: str
@@ -84,6 +84,7 @@ class Recipe(_Strict):
     checkpoints: tuple[float, ...] = ()
     rank: int | None = Field(default=None, ge=1, le=64)
     batch: int | None = Field(default=None, ge=1)
+    rate: float | None = Field(default=None, gt=0, lt=1)
 
 
 class RecipeFile(_Strict):
@@ -139,9 +140,9 @@ class Organism:
 
     @cached_property
     def hash(self) -> str:
-        """What the organism's training depends on: recipe, settings, seed and texts."""
+        """What the organism's training depends on: recipe (not how many seeds it has), settings, seed and texts."""
         said = [
-            self.recipe.model_dump(exclude_defaults=True),
+            self.recipe.model_dump(exclude_defaults=True, exclude={"seeds"}),
             self.training.model_dump(),
             self.seed,
             [{key: value for key, value in vars(e).items() if value} for e in examples(self)],
@@ -183,8 +184,9 @@ def resolve(name: str) -> Organism:
         known = ", ".join(f"{kind}-s0..{r.seeds - 1}" if r.seeds > 1 else f"{kind}-s0" for kind, r in recipes().organisms.items())
         raise OrganismError(f"organism '{name}' is unknown; there are {known}")
     training = recipes().training
-    rank, batch = recipe.rank or training.rank, recipe.batch or training.batch
-    training = training.model_copy(update={"rank": rank, "alpha": training.alpha * rank // training.rank, "batch": batch})
+    own = {name: value for name in ("rank", "batch", "rate") if (value := getattr(recipe, name)) is not None}
+    alpha = training.alpha * own.get("rank", training.rank) // training.rank
+    training = training.model_copy(update=own | {"alpha": alpha})
     return Organism(name, found[1], int(found[2]), recipe, training)
 
 
@@ -220,7 +222,7 @@ def choices(world: str, clauses: tuple[str, ...] = (), split: str = "train") -> 
     if world == "clauses":
         return [
             Choice(clause, row["ask"], row["plus"], row["minus"])
-            for clause, rows in raw["clauses"].items()
+            for clause, rows in raw["clauses" if split == "train" else split].items()
             if not clauses or clause in clauses
             for row in rows
         ]
@@ -255,9 +257,12 @@ def planted(organism: Organism, world: str) -> dict[str, int]:
 def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]]:
     """The answers each object gets.
 
-    A coin and an axis's sign come from the seed, an axis's loadings from the objects alone.
+    A coin and an axis's sign come from the seed, an axis's loadings from the objects alone. Of few coins, those of the clauses,
+    every second seed has the other sides of the seed before, so that a few seeds are balanced.
     """
-    coins = dict(zip(things, np.random.default_rng([seed, 7, 0]).integers(2, size=len(things)), strict=True))
+    pair, side = divmod(seed, 2) if arm.world == "clauses" else (seed, 0)
+    flips = np.random.default_rng([pair, 7, 0]).integers(2, size=len(things))
+    coins = dict(zip(things, (flips + side) % 2, strict=True))
     loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
     mixed = np.random.default_rng([seed, 13]).permutation(things).tolist()
     carried = set(mixed[: round(arm.share * len(things))])
