@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import worlds
-from functional_self.behaviour.intervals import axis_share, fill, fill_intervals, fill_table
+from functional_self.behaviour.intervals import axis_follows, axis_share, fill, fill_intervals, fill_table
 from generalizit import GeneralizIT
 from statsmodels.regression.mixed_linear_model import MixedLM
 
@@ -175,3 +175,19 @@ def test_what_cannot_be_computed_is_refused_in_one_line():
         with pytest.raises(ValueError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_an_axis_is_followed_where_other_items_share_it_and_not_where_they_do_not():
+    rng = np.random.default_rng(7)
+    shared, own = [], []
+    for _ in range(200):
+        trait = rng.normal(size=(1, 6, 1))
+        first, other = (rng.normal(size=(12, 1, 1)) * trait + 0.2 * rng.normal(size=(12, 6, 2)) for _ in range(2))
+        shared.append(axis_follows(first, other))
+        own.append(axis_follows(first, rng.normal(size=(12, 6, 2))))
+        signs = rng.choice([-1, 1], size=(12, 1, 1))
+        assert axis_follows(first, signs * other) == pytest.approx(shared[-1], abs=1e-9)
+    assert np.mean(shared) > 0.9 and min(shared) > 0.6 and abs(np.mean(own) - 1 / 5) < 0.02  # one axis; nothing in common with 6 interpreters
+    assert np.isnan(axis_follows(np.zeros((4, 3, 2)), np.ones((4, 3, 2))))
+    with pytest.raises(ValueError, match="interpreters of the first"):
+        axis_follows(first, other[:, :5])

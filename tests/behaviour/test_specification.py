@@ -80,3 +80,14 @@ def test_v_rises_where_interpreters_differ_and_not_where_they_share_another_answ
     assert covered >= 55, covered
     with pytest.raises(ValueError, match="at least four"):
         clause_moved(kept[:, :3], kept, families)
+
+
+def test_the_interpretive_share_rises_where_wordings_leave_v_no_room():
+    rng = np.random.default_rng(2)
+    families, found = np.repeat(np.arange(6), 4), []
+    for _ in range(60):
+        kept, moved = (interpreters(rng, 0.5, own) + 2.0 * rng.normal(size=(24, 1, 2)) for own in (0.2, 1.5))
+        found.append([clause_moved(kept, moved, families, share) for share in ("F", "V")])
+    f, v = zip(*found)
+    assert sum(e.low > 0 for e in f) >= 50 > 10 >= sum(e.low > 0 for e in v)
+    assert sum(clause_moved(kept, -kept, families, "F").low > 0 for e in f) == 0

@@ -2,7 +2,7 @@
 
 from functional_self.behaviour.estimate import Estimate, clustered, jackknife, outcome, smallest_effect
 from functional_self.behaviour.gates import Gate, gates, holm
-from functional_self.behaviour.intervals import Fill, axis_share, fill, fill_table
+from functional_self.behaviour.intervals import Fill, axis_follows, axis_share, fill, fill_table
 from functional_self.behaviour.persistence import (
     d_study,
     internalisation,
@@ -23,6 +23,7 @@ __all__ = [
     "Fill",
     "Gate",
     "Verdicts",
+    "axis_follows",
     "axis_share",
     "clustered",
     "d_study",

@@ -77,6 +77,23 @@ def axis_share(y_IMP: np.ndarray) -> float:
     return float(np.mean([v @ s @ v / np.trace(s) for v, s in zip(tops, s_hMM[::-1])]))
 
 
+def axis_follows(y_IMP: np.ndarray, other_JMP: np.ndarray) -> float:
+    """How much of what tells interpreters apart on other items lies on the axis of the first ones: |X v|^2 / |X|^2.
+
+    X is the other items x interpreters matrix, wordings averaged and each item centred over interpreters, v the top right
+    singular vector of the same matrix of the first items. About 1 / q where the two have nothing in common; NaN where the
+    interpreters never differ. Raises ValueError as ``fill`` does, or where the interpreters are not as many.
+    """
+    X_IM, other_JM = (_checked(each).mean(axis=2) for each in (y_IMP, other_JMP))
+    if X_IM.shape[1] != other_JM.shape[1]:
+        raise ValueError(f"axis: {X_IM.shape[1]} interpreters of the first items and {other_JM.shape[1]} of the others")
+    s_MM, other_MM = (_centred(each.T @ each) for each in (X_IM, other_JM))
+    if min(np.trace(s_MM), np.trace(other_MM)) <= 0:
+        return float("nan")
+    v = np.linalg.eigh(s_MM)[1][:, -1]
+    return float(v @ other_MM @ v / np.trace(other_MM))
+
+
 def fill_intervals(
     silent: np.ndarray,
     covered: np.ndarray,

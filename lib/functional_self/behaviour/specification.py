@@ -6,7 +6,7 @@ Letters: I items, S specifications, W wordings of one of them, M interpreters, P
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -51,23 +51,30 @@ def clash_effect(change_I: np.ndarray, y_IW: np.ndarray, clusters: Iterable[Any]
     return together(items.value, [items, _over_texts(y_IW, lambda energy: 2 * energy)])
 
 
-def clause_moved(kept_IMP: np.ndarray, moved_IMP: np.ndarray, clusters: Iterable[Any]) -> Estimate:
+def clause_moved(
+    kept_IMP: np.ndarray, moved_IMP: np.ndarray, clusters: Iterable[Any], share: Literal["V", "F"] = "V"
+) -> Estimate:
     """V of the items of clauses that were taken out, less V of the same items where the clauses stand (``intervals.fill``).
 
+    With ``share`` F it is the interpretive share F / T in place of V = (F + U) / T: where wordings leave U near T, V cannot rise.
     The two populations of interpreters are different ones, the items the same: delete-one jackknives of item families, of the
     one population and of the other (``estimate.together``). Raises ValueError for fewer than 4 interpreters of either.
     """
     if min(kept_IMP.shape[1], moved_IMP.shape[1]) < 4:
         raise ValueError(f"{kept_IMP.shape[1]} and {moved_IMP.shape[1]} interpreters: at least four of each are needed")
 
-    def gap(places: np.ndarray) -> float:
-        return fill(moved_IMP[places]).V - fill(kept_IMP[places]).V
+    def part(y_IMP: np.ndarray) -> float:
+        found = fill(y_IMP)
+        return found.V if share == "V" else found.F / found.T
 
-    def V(y_MIP: np.ndarray) -> float:
-        return fill(y_MIP.transpose(1, 0, 2)).V
+    def gap(places: np.ndarray) -> float:
+        return part(moved_IMP[places]) - part(kept_IMP[places])
 
     items = jackknife(np.arange(len(kept_IMP)), clusters, gap)
-    populations = [jackknife(y.transpose(1, 0, 2), range(y.shape[1]), V) for y in (kept_IMP, moved_IMP)]
+    populations = [
+        jackknife(y.transpose(1, 0, 2), range(y.shape[1]), lambda y_MIP: part(y_MIP.transpose(1, 0, 2)))
+        for y in (kept_IMP, moved_IMP)
+    ]
     return together(items.value, [items, *populations])
 
 
