@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
+import pytest
 from conftest import REPOSITORY, cli
 from reader import AXE, AXE_COLOURS, AXE_SHAPES, CONTRAST, STILL, THIN, UNFOLD, pages, printed, reader
 
 __all__ = ["reader"]
 HASH = re.compile(r"[0-9a-f]{16,}")
-LOOKS = [("light", 1440, AXE), ("dark", 1440, AXE_COLOURS), ("light", 380, AXE_SHAPES)]
-"""Everything once; then what a theme can change, and what a width can."""
+LOOKS = [("light", 1440), ("dark", 1440), ("light", 380)]
+RULES = [("light", 1440, AXE), ("dark", 1440, AXE_COLOURS)]
+"""Everything once, then what a theme can change; what a width can change is asked by ``make acceptance``."""
 
 
 def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
@@ -26,7 +29,7 @@ def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
         names = tab.eval_on_selector_all("img", "e => e.map(x => x.alt)")
         names += tab.eval_on_selector_all("figure svg, .fs-explorer svg", "e => e.map(x => x.getAttribute('aria-label'))")
         found = {"no words for a figure": [n for n in names if not n or len(n) < 4 or HASH.search(n)]}
-        for scheme, width, _ in LOOKS:
+        for scheme, width in LOOKS:
             reader.look(scheme, width)
             where = f"{scheme} {width}"
             if page.parent != book:  # the index in the root only leads on, and the theme's search page is all of the theme's
@@ -36,11 +39,25 @@ def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
             wide = tab.evaluate("document.documentElement.scrollWidth")
             found[f"scrolls sideways {where}"] = [] if wide <= width else [wide]
         tab.evaluate(THIN)
-        for scheme, width, rules in LOOKS:
+        for scheme, width, rules in RULES:
             reader.look(scheme, width)
             found[f"axe {scheme} {width}"] = reader.axe(rules)
         found |= {"outside": list(reader.outside), "said": list(reader.said)}
         problems += [(page.name, what, those) for what, those in found.items() if those]
+    assert problems == []
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="a third reading of every page: make acceptance")
+def test_every_narrow_page_is_accessible(book, reader):
+    problems = []
+    for page in pages(book):
+        tab = reader.open(page)
+        tab.add_style_tag(content=STILL)
+        reader.look("light", 380)
+        tab.evaluate(UNFOLD)
+        tab.evaluate(THIN)
+        problems += [(page.name, found) for found in reader.axe(AXE_SHAPES)]
     assert problems == []
 
 
