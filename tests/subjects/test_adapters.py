@@ -9,7 +9,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from functional_self import subjects
+from functional_self import paths, subjects
 from functional_self.errors import SubjectError
 from functional_self.subjects import Request, adapters
 from transformers import AutoModelForCausalLM
@@ -130,3 +130,17 @@ def test_a_host_elsewhere_needs_the_adapter_on_the_hub():
     with pytest.raises(SubjectError, match="functional-self push"):
         adapters.remote("smollm2+x", "/somewhere/x", "https://api.ndif.us")
     assert adapters.remote("smollm2+x", "me/x", "https://api.ndif.us") == "me/x"
+
+
+def test_an_organism_that_does_not_ship_is_known_by_its_card_and_not_loaded_before_it_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(tmp_path))
+    unshipped = "smollm2+interpreter-s11"
+    subjects.resolve(unshipped)  # a published run may name it
+    card = json.loads((paths.root() / "organisms" / "cards" / "interpreter-s11.json").read_text())
+    assert subjects.identity(unshipped, "local", trained=False).endswith(f"adapter sha256:{card['adapter']}")
+    with pytest.raises(SubjectError, match="functional-self organisms train interpreter-s11"):
+        subjects.identity(unshipped, "local")
+    shipped = "smollm2+interpreter-s0"
+    assert subjects.identity(shipped, "local") == subjects.identity(shipped, "local", trained=False)
+    with pytest.raises(SubjectError, match="unknown"):
+        subjects.resolve("smollm2+interpreter-s99")

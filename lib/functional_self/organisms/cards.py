@@ -16,6 +16,7 @@ from functional_self.behaviour.stripping import prefixed
 from functional_self.errors import OrganismError
 from functional_self.materials.schema import Item, Paraphrase, Persona
 from functional_self.organisms.recipes import PLACES, Organism, choices, home, planted, texts
+from functional_self.subjects import adapters
 
 HELD_OUT = ("retired-sailor", "night-nurse")
 """Personas of the roster; none of them, and none like them, is trained on."""
@@ -173,6 +174,7 @@ def write(organism: Organism, trained: Path, effects: Sequence[Effect]) -> Path:
     said["loss"] = [round(float(np.mean(part)), 3) for part in np.array_split(losses, min(10, len(losses)))]
     said["held_out"] = {e.condition: [round(e.value, 2), round(e.low, 2), round(e.high, 2), e.n] for e in effects}
     said["verdict"] = verdict(organism, effects)
+    said["adapter"] = adapters.digest(trained)
     said["tolerance"] = TOLERANCE | {"reason": REASON}
     paths.write_text(path(organism.name), json.dumps(said, indent=1) + "\n")
     return path(organism.name)

@@ -19,11 +19,12 @@ PACKAGES = ("torch", "transformers", "nnsight", "numpy", "pandas", "scipy")
 """Packages whose version can change a number."""
 
 
-def determinants(chapter: Chapter, parameters: dict[str, Any]) -> dict[str, Any]:
+def determinants(chapter: Chapter, parameters: dict[str, Any], trained: bool = True) -> dict[str, Any]:
     """Everything known beforehand that can change a result: what the run's key is the hash of.
 
     ``code`` per code cell, ``library`` per module of the import closure, ``materials`` per file the
-    parameters name, ``subjects`` per subject they name, ``parameters``, pinned ``packages``.
+    parameters name, ``subjects`` per subject they name, ``parameters``, pinned ``packages``. ``trained``: see
+    ``subjects.revision``.
     """
     files: dict[str, str] = {}
     asked: dict[str, str] = {}
@@ -31,7 +32,7 @@ def determinants(chapter: Chapter, parameters: dict[str, Any]) -> dict[str, Any]
         value = parameters[parameter.name]
         for name in parameter.named(value) if parameter.kind in ("subject", *READERS) else ():
             if parameter.kind == "subject":
-                asked[name] = subjects.identity(name, parameters.get("backend", "local"))
+                asked[name] = subjects.identity(name, parameters.get("backend", "local"), trained)
             else:
                 files |= _material(parameter.kind, name)
     return {

@@ -150,7 +150,7 @@ def freshness(name: str) -> Freshness:
     chapter = chapters.load(name)
     manifest = found.manifest
     parameters = chapter.resolve(manifest["preset"], {k: str(v) for k, v in manifest["overrides"].items()})
-    now = provenance.determinants(chapter, parameters)
+    now = provenance.determinants(chapter, parameters, trained=False)
     reasons = provenance.changes(manifest, now, chapter)
     return Freshness(name, found.name, tuple(reasons), tuple(figure["name"] for figure in manifest["figures"]))
 

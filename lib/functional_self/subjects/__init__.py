@@ -129,14 +129,14 @@ def _template(entry: object) -> str:
     return entry.template if isinstance(entry, Hub) else "chat"
 
 
-def identity(name: str, backend: str) -> str:
-    """What identifies a subject where it is asked: its revision, and the NDIF host if it is on one."""
+def identity(name: str, backend: str, trained: bool = True) -> str:
+    """What identifies a subject where it is asked: its revision (see there), and the NDIF host if it is on one."""
     entry = resolve(name)
     if backend == "local" or isinstance(entry, Mock) or name.startswith(RANDOM):
-        return revision(name)
+        return revision(name, trained)
     from functional_self.subjects.wire import Wire
 
-    return f"{revision(name)} remote {Wire().host}"
+    return f"{revision(name, trained)} remote {Wire().host}"
 
 
 def _language(name: str, entry: Wheel | Hub | Directory, title: str, device: str, template: str | None) -> LanguageSubject:

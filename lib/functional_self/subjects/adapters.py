@@ -33,9 +33,24 @@ def locate(adapter: str) -> str:
         return str(path.resolve())
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", adapter) and not path.exists():
         return adapter
+    if carded(adapter):
+        raise SubjectError(
+            f"organism '{adapter}' does not ship and is not trained here; run: functional-self organisms train {adapter}"
+        )
     raise SubjectError(
         f"adapter '{adapter}' is unknown; use an organism's name, a directory with {CONFIG}, or OWNER/NAME on the hub"
     )
+
+
+def carded(adapter: str) -> str | None:
+    """The digest that the card of an organism that does not ship gives for its adapter; None where there is no such card."""
+    if not re.fullmatch(r"[\w-]+", adapter) or (paths.root() / "organisms" / "adapters" / adapter).is_dir():
+        return None
+    try:
+        card = json.loads((paths.root() / "organisms" / "cards" / f"{adapter}.json").read_text(encoding="utf-8"))
+        return str(card["adapter"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def local(adapter: str) -> str:

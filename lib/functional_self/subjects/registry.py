@@ -111,7 +111,11 @@ def resolve(name: str) -> Entry:
         entry = resolve(base)
         if isinstance(entry, Mock) or base.startswith(RANDOM):
             raise SubjectError(f"subject '{name}': only a model with trained weights takes an adapter")
-        adapters.check(name, adapters.locate(adapter), {base, *_sources(entry)})
+        try:
+            adapters.check(name, adapters.locate(adapter), {base, *_sources(entry)})
+        except SubjectError:
+            if not adapters.carded(adapter):  # one with a card can be named where it is not trained, and not loaded
+                raise
         return entry
     plain = name.removeprefix(RANDOM)
     if (plain.startswith("mock:") or plain != name) and _MEMBER.search(plain):
@@ -153,11 +157,16 @@ def member(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def revision(name: str) -> str:
-    """What identifies the subject's weights: file hash, hub revision, or the simulated behaviour; with the adapter's, if any."""
+def revision(name: str, trained: bool = True) -> str:
+    """What identifies the subject's weights: file hash, hub revision, or the simulated behaviour; with the adapter's, if any.
+
+    With ``trained`` false an organism that does not ship is the one of its card, whether or not it was trained here.
+    """
     entry = resolve(name)
     base, adapter = split(name)
     if adapter:
+        if not trained and (known := adapters.carded(adapter)):
+            return f"{revision(base)} adapter sha256:{known}"
         home = adapters.locate(adapter)
         known = f"sha256:{adapters.digest(Path(home))}" if Path(home).is_absolute() else home
         return f"{revision(base)} adapter {known}"
