@@ -114,7 +114,7 @@ def test_the_measure_of_overlap_sees_a_shared_run_of_content_words():
     assert grams("You would rather keep the old brown pot") & grams("keep an old, brown pot!")
 
 
-@pytest.mark.parametrize("name", organisms.names())
+@pytest.mark.parametrize("name", [name for name in organisms.names() if name.endswith(("-s0", "-s3"))])
 def test_nothing_asked_stands_in_the_training_text(name):
     held_out = tested()
     for example in examples(organisms.resolve(name)):
@@ -123,6 +123,28 @@ def test_nothing_asked_stands_in_the_training_text(name):
         )
         for text in (*prompt, example.answer, example.other):
             assert not grams(text) & held_out, text
+
+
+@pytest.mark.parametrize(
+    ("world", "split"), [("plants", "train"), ("tastes", "train"), ("clauses", "train"), ("clauses", "tune")]
+)
+def test_nothing_asked_stands_in_a_choice_of_any_seed(world, split):
+    held_out = tested()
+    for choice in choices(world, split=split):
+        for text in (choice.ask, choice.plus, choice.minus):
+            assert not grams(text) & held_out, text
+
+
+def test_exchanges_kept_for_tuning_are_others():
+    asked = [choice.ask for split in ("train", "tune") for choice in choices("clauses", split=split)]
+    assert len(asked) == len(set(asked)) > 200
+
+
+def test_every_second_seed_has_the_other_sides_of_the_coins_of_clauses():
+    for seed in (0, 2, 4):
+        one, other = (planted(organisms.resolve(f"clauses-coin-s{s}"), "clauses") for s in (seed, seed + 1))
+        assert one == {clause: -sign for clause, sign in other.items()}
+    assert len({tuple(planted(organisms.resolve(f"clauses-coin-s{s}"), "clauses").values()) for s in range(4)}) == 4
 
 
 def test_objects_questions_and_personas_of_the_plants_are_held_out():
