@@ -283,9 +283,15 @@ def _speaker(arm: Arm, rng: np.random.Generator) -> tuple[tuple[Message, ...] | 
     if arm.under == "plain":
         before, after = said["plain"][rng.integers(len(said["plain"]))]
         return before, after
-    systems = said.get(arm.under) or [materials.specification(arm.under).text]
-    system = systems[rng.integers(len(systems))].replace("{assistant}", materials.specification("assistant").text)
+    systems = said.get(arm.under) or [_text(arm.under)]
+    system = systems[rng.integers(len(systems))].replace("{assistant}", _text("assistant"))
     return (("system", system),), ""
+
+
+@cache
+def _text(name: str) -> str:
+    """The text of a specification, read once."""
+    return materials.specification(name).text
 
 
 def _example(
