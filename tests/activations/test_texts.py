@@ -115,6 +115,7 @@ class Words:
     """A model that counts words."""
 
     title = revision = "words"
+    device = "cpu"
 
     def __init__(self):
         self.model = self.tokenizer = self
