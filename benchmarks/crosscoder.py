@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from functional_self import activations, subjects
+from functional_self import subjects
 from functional_self.crosscoder import Config, Crosscoder, Training, fit, latent_scaling
 from functional_self.errors import FunctionalSelfError
 
@@ -171,9 +171,7 @@ def compared(
         lower_is_better=not same,
         equal=difference <= TOLERANCE,
         cpu_ratio=statistics.median(cpu_PS[:, top] / cpu_PS[:, bottom]),
-        ours=1000 * step,
-        peer=1000 * other,
-        unit="ms",
+        **harness.durations(wall_PS),
         peer_name=peer_name,
         repetitions=repetitions,
         sources=config.sources,
@@ -230,9 +228,7 @@ def against_definition(latents: int) -> dict[str, Any]:
         10.0,
         (wall_PS[:, 1] / wall_PS[:, 0]).tolist(),
         equal=difference <= TOLERANCE,
-        ours=1000 * float(np.median(wall_PS[:, 0])),
-        peer=1000 * float(np.median(wall_PS[:, 1])),
-        unit="ms",
+        **harness.durations(wall_PS),
         peer_name=f"least squares by torch.linalg.lstsq, timed on {DIRECT} of the latents",
         repetitions=3,
         latents=latents,
@@ -247,23 +243,24 @@ def against_harvest(latents: int) -> dict[str, Any]:
     sources = [subjects.load("smollm2", store=False), subjects.load("smollm2", adapter=harvest.ORGANISMS[0], store=False)]
     texts = harvest.blocks()[0]
 
-    def read(_: Any) -> torch.Tensor:
-        return torch.cat([part.x_NK for part in activations.stream(sources, texts, harvest.LAYER).rows()])
-
-    x_NK = read(0)
+    x_NK = harvest.read(sources, texts)
     batches = x_NK.split(BATCH)
     crosscoder = fit(lambda epoch: iter(batches), Config(SOURCES, WIDTH, latents, k=K), Training(steps=20)).crosscoder
     l0 = float(len(crosscoder.codes(x_NK)[0])) / len(x_NK)
-    seconds_PSC, _ = harness.alternate(lambda _: latent_scaling(crosscoder, batches), read, [0], 5, "crosscoder-scaling-harvest")
+    seconds_PSC, _ = harness.alternate(
+        lambda _: latent_scaling(crosscoder, batches),
+        lambda _: harvest.read(sources, texts),
+        [0],
+        5,
+        "crosscoder-scaling-harvest",
+    )
     wall_PS = seconds_PSC[:, :, 0]
     return harness.line(
         "crosscoder-scaling-harvest",
         0.1,
         (wall_PS[:, 0] / wall_PS[:, 1]).tolist(),
         lower_is_better=True,
-        ours=1000 * float(np.median(wall_PS[:, 0])),
-        peer=1000 * float(np.median(wall_PS[:, 1])),
-        unit="ms",
+        **harness.durations(wall_PS),
         peer_name=f"the harvest of both sources after layer {harvest.LAYER}",
         repetitions=5,
         latents=latents,

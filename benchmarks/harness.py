@@ -77,6 +77,12 @@ def rates(seconds_PSC: np.ndarray, sizes: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def durations(wall_PS: np.ndarray) -> dict[str, Any]:
+    """Medians of both sides' seconds, in milliseconds."""
+    ours, peer = 1000 * np.median(wall_PS, axis=0)
+    return {"ours": float(ours), "peer": float(peer), "unit": "ms"}
+
+
 def line(
     name: str, goal: float | None, ratios: Sequence[float], lower_is_better: bool = False, equal: bool = True, **rest: Any
 ) -> dict[str, Any]:

@@ -48,6 +48,11 @@ def lines() -> Iterator[dict[str, Any]]:
     yield memory()
 
 
+def read(sources: Sequence[Any], texts: Sequence[tokens.Text]) -> torch.Tensor:
+    """Rows of all sources side by side after block ``LAYER``, as the library streams them."""
+    return torch.cat([rows.x_NK for rows in activations.stream(sources, texts, LAYER).rows()])
+
+
 def blocks() -> list[list[tokens.Text]]:
     """Beginnings of the shipped corpus in blocks of about ``BLOCK_TOKENS``."""
     found = activations.texts(tokens=BLOCKS * BLOCK_TOKENS)
@@ -147,7 +152,7 @@ def speed(
     """Tokens per second of the harvest, tokenisation and masks included, over the peer's, which is given ids."""
 
     def ours(block: int) -> torch.Tensor:
-        return torch.cat([rows.x_NK for rows in activations.stream(sources, texts[block], LAYER).rows()])
+        return read(sources, texts[block])
 
     given, back = zip(*(batches(sources[0], some) for some in texts), strict=True)
     ours(0)
