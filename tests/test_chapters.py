@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import REPOSITORY, cli, ran
+from conftest import REPOSITORY, cli_here, ran
 from functional_self.runs import chapter as chapters
 
 
@@ -23,9 +23,11 @@ def test_a_chapter_runs_on_the_real_subject(name, at_quick):
         assert accepted(results[key]["value"]), (key, results[key])
 
 
+SERIES = ["smollm2+series-self-s0-c0", "smollm2+series-self-s0-c2", "smollm2+series-self-s0-c4", "smollm2+series-self-s0"]
 SMALLER = {
+    "05-simulators": ("-p", "n_each=1", "-p", "n_tokens=20", "-p", "n_pairs=2"),
     "06-crosscoder": ("-p", "tokens=4000", "-p", "steps=80", "-p", "latents=256"),
-    "07-trajectories": ("-p", "tokens=1200", "-p", "steps=40"),
+    "07-trajectories": ("-p", "tokens=1000", "-p", "steps=40", "-p", f"series={','.join(SERIES)}"),
     "08-tools": ("-p", "tokens=3000", "-p", "steps=50", "-p", "scored=300"),
 }
 """Less than quick, where the results that are checked need no more; the published runs are redone at their own size."""
@@ -80,6 +82,6 @@ def test_interpreters_are_compared_where_they_are_named(tmp_path):
 @pytest.mark.parametrize("name", chapters.chapters())
 def test_published_statistics_are_redone_without_a_model(name, tmp_path):
     empty = {"FUNCTIONAL_SELF_CACHE": str(tmp_path / "no-model"), "PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}
-    done = cli("run", name, "--analyse-only", FUNCTIONAL_SELF_ROOT=str(REPOSITORY), **empty)
+    done = cli_here("run", name, "--analyse-only", FUNCTIONAL_SELF_ROOT=str(REPOSITORY), **empty)
     assert done.returncode == 0 and "all the same" in done.stdout, done.stdout + done.stderr
     assert not (tmp_path / "no-model").exists()

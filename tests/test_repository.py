@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import tomllib
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from functional_self.runs import published, stage
+from packaging.specifiers import SpecifierSet
 
 LOCK = dict(re.findall(r"^([\w.-]+)==(\S+)$", (REPOSITORY / "requirements.lock").read_text(), flags=re.MULTILINE))
 
@@ -35,10 +37,14 @@ def test_every_dependency_is_locked():
 
 
 def test_the_installed_packages_are_the_locked_ones():
-    import importlib.metadata
-
     wrong = {n: importlib.metadata.version(n) for n, v in LOCK.items() if importlib.metadata.version(n).split("+")[0] != v}
     assert not wrong
+
+
+def test_the_lock_installs_on_every_python_it_names():
+    """Debian 12's is 3.11.2; a pin that asks for a later 3.11 leaves its owner without an environment."""
+    asked = {name: SpecifierSet(importlib.metadata.metadata(name)["Requires-Python"] or "") for name in LOCK}
+    assert len(asked) > 100 and [f"{name} {wanted}" for name, wanted in asked.items() if "3.11.0" not in wanted] == []
 
 
 def test_published_runs_are_fresh_and_the_book_has_no_problems():

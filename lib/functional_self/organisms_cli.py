@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from functional_self import organisms, paths, subjects
+from functional_self import paths, subjects
 from functional_self.terminal import Json, listing
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ Name = Annotated[str, typer.Argument(help="An organism, KIND-sSEED, for example 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the organisms: what is planted, whether the adapter is here (shipped or trained), and what its card says of it."""
+    from functional_self import organisms  # half a second that the other commands need not wait
+
     listing([organisms.described(name) for name in organisms.names()], as_json, "Organisms")
 
 
@@ -43,6 +45,7 @@ def train(
 
     Example: functional-self organisms train planted-self-a-s0
     """
+    from functional_self import organisms
     from functional_self.organisms import cards, training
 
     organism = organisms.resolve(name)
@@ -67,6 +70,7 @@ def verify(name: Name, as_json: Json = False) -> None:
 
 
 def _compare(name: str, as_json: bool, where: Path | None = None) -> None:
+    from functional_self import organisms
     from functional_self.organisms import cards
 
     organism = organisms.resolve(name)

@@ -149,15 +149,3 @@ def test_what_does_not_fit_is_one_line(twin, smollm2, monkeypatch):
         weight.data.copy_(kept)
     with pytest.raises(SubjectError, match="no rows, so no statistics"):
         statistics(stream([twin], TEXTS[1:], 0, roles=["user"], template=False), 1)
-
-
-def test_remote_streams_are_the_local_ones(live, smollm2):
-    """Base and organism, each read whole on the server, are what shared lower layers give here."""
-    names = (None, "planted-none-s0")
-    there, here = (
-        [subjects.load("smollm2", adapter=adapter, backend=backend, store=False) for adapter in names]
-        for backend in ("remote", "local")
-    )
-    texts = [TALK, "Ice is cold, and fire is not."]
-    (far,), (near,) = (list(stream(both, texts, 12).rows()) for both in (there, here))
-    assert float((far.x_NK - near.x_NK).abs().max()) < 1e-4 and (far.marks == near.marks).all()

@@ -24,12 +24,16 @@ INSIDE = {"exclude": [["svg[role='img'] > *"]]}
 UNFOLD = "document.querySelectorAll('details').forEach((folded) => { folded.open = true; })"
 THIN = """() => {
   document.querySelectorAll(".highlight pre").forEach((code) => { code.textContent = code.textContent; });
+  document.querySelectorAll("svg[role='img']").forEach((drawing) => { drawing.replaceChildren(); });
   document.querySelectorAll(".fs-explorer").forEach((one) => {
     [...one.querySelectorAll(".fs-item")].slice(3).forEach((item) => item.remove());
   });
 }"""
-"""What axe would read thousands of times for nothing: colours of code, which ``CONTRAST`` reads, and the items of an explorer
-after three, which one template makes."""
+SHORT = """() => {
+  document.querySelectorAll("tbody tr:nth-child(n + 7), .fs-latents > :nth-child(n + 4)").forEach((one) => one.remove());
+}"""
+"""What axe would read thousands of times for nothing: colours of code and of drawings, which ``CONTRAST`` reads, the items of
+an explorer after three, which one template makes; and, where ``SHORT``, rows of a table after six and latents after three."""
 RUN_AXE = """async ([context, options]) => (await axe.run(context, options)).violations.map(
     (found) => [found.id, found.nodes.length, found.nodes[0].html.slice(0, 300)])"""
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"

@@ -8,7 +8,7 @@ import re
 
 import pytest
 from conftest import REPOSITORY, cli
-from reader import AXE, AXE_COLOURS, AXE_SHAPES, CONTRAST, STILL, THIN, UNFOLD, pages, printed, reader
+from reader import AXE, AXE_COLOURS, AXE_SHAPES, CONTRAST, SHORT, STILL, THIN, UNFOLD, pages, printed, reader
 
 __all__ = ["reader"]
 HASH = re.compile(r"[0-9a-f]{16,}")
@@ -39,6 +39,7 @@ def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
             wide = tab.evaluate("document.documentElement.scrollWidth")
             found[f"scrolls sideways {where}"] = [] if wide <= width else [wide]
         tab.evaluate(THIN)
+        tab.evaluate(SHORT)
         for scheme, width, rules in RULES:
             reader.look(scheme, width)
             found[f"axe {scheme} {width}"] = reader.axe(rules)
@@ -48,16 +49,17 @@ def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
 
 
 @pytest.mark.acceptance
-@pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="a third reading of every page: make acceptance")
-def test_every_narrow_page_is_accessible(book, reader):
+@pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="every page whole and narrow: make acceptance")
+def test_every_whole_and_narrow_page_is_accessible(book, reader):
     problems = []
     for page in pages(book):
         tab = reader.open(page)
         tab.add_style_tag(content=STILL)
-        reader.look("light", 380)
         tab.evaluate(UNFOLD)
         tab.evaluate(THIN)
-        problems += [(page.name, found) for found in reader.axe(AXE_SHAPES)]
+        for scheme, width, rules in (*RULES, ("light", 380, AXE_SHAPES)):
+            reader.look(scheme, width)
+            problems += [(page.name, scheme, width, found) for found in reader.axe(rules)]
     assert problems == []
 
 

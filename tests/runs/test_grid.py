@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import cli, leftovers, refused
+from conftest import cli, cli_here, leftovers, refused
 from functional_self.runs import grid
 
 FULL = "FUNCTIONAL_SELF_ACCEPTANCE" in os.environ
@@ -73,6 +73,6 @@ def test_a_lock_is_held_by_one_and_taken_over_when_its_holder_is_gone(tmp_path):
 def test_a_wrong_grid_is_one_line(project):
     file = project / "grid.yml"
     file.write_text("chapter: [tiny]\n")
-    refused(cli("run", "--grid", str(file)), "grid.yml", "chapters")
-    refused(cli("run", "--grid", "absent.yml"), "absent.yml", "no such file")
-    refused(cli("run"), "--grid")
+    refused(cli_here("run", "--grid", str(file)), "grid.yml", "chapters")
+    refused(cli_here("run", "--grid", "absent.yml"), "absent.yml", "no such file")
+    refused(cli_here("run"), "--grid")

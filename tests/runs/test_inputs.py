@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import cli, leftovers, refused
+from conftest import cli, cli_here, leftovers, refused
 from functional_self import materials
 
 
@@ -33,13 +33,13 @@ def runs_in(project: Path) -> list[str]:
     ],
 )
 def test_wrong_usage(project, arguments, words):
-    refused(cli("run", *arguments), *words)
+    refused(cli_here("run", *arguments), *words)
     assert runs_in(project) == []
 
 
 def test_a_preset_with_an_unknown_parameter(project):
     (project / "params" / "quick.yml").write_text("tiny: {colour: 3}\n")
-    refused(cli("run", "tiny"), "params/quick.yml", "colour")
+    refused(cli_here("run", "tiny"), "params/quick.yml", "colour")
 
 
 @pytest.mark.parametrize("fault", ["unknown key", "duplicate id", "missing twin"])
@@ -53,7 +53,7 @@ def test_a_broken_item_file(project, fault):
     else:
         del raw["items"][0]["paraphrases"][0]["reverse"]
     path.write_text(yaml.safe_dump(raw))
-    refused(cli("run", "tiny", "-p", f"items={path}"), "mine.yml", fault.split()[-1] if fault != "unknown key" else "colour")
+    refused(cli_here("run", "tiny", "-p", f"items={path}"), "mine.yml", fault.split()[-1] if fault != "unknown key" else "colour")
     assert runs_in(project) == []
 
 
@@ -109,16 +109,16 @@ def test_a_chapter_with_two_parameter_cells(project):
     source.write_text(
         text.replace("```{code-cell} ipython3\nimport time", "```{code-cell} ipython3\n:tags: [parameters]\nimport time")
     )
-    refused(cli("run", "tiny"), "chapters/tiny.md", "parameters")
+    refused(cli_here("run", "tiny"), "chapters/tiny.md", "parameters")
 
 
 def test_help_teaches_and_listings_are_json(project):
     import json
 
     for command in ("doctor", "subjects", "run", "reproduce", "stale", "claims", "publish", "build"):
-        done = cli(command, "--help")
+        done = cli_here(command, "--help")
         assert done.returncode == 0 and len(done.stdout.splitlines()) > 5, command
     for command in ("doctor", "subjects", "claims", "stale"):
-        json.loads(cli(command, "--json").stdout)
+        json.loads(cli_here(command, "--json").stdout)
     shutil.rmtree(project / "claims")
-    assert json.loads(cli("claims", "--json").stdout) == []
+    assert json.loads(cli_here("claims", "--json").stdout) == []

@@ -34,16 +34,16 @@ def full_logits(plain, messages, option: str) -> float:
 
 
 def test_scores_equal_plain_transformers(smollm2, plain):
-    items = materials.balanced(materials.items("void"), 4)[::4]
+    items = materials.balanced(materials.items("void"), 4)[::6]
     personas = (
         Persona(id="specified", title="the specification"),
         Persona(id="pirate", title="a pirate", system="You are a pirate."),
     )
     contexts = materials.contexts()
     table = score(smollm2, items, contexts=contexts, personas=personas, paraphrases=2)
-    assert len(table) == len(items) * 2 * 2 * 2 * 2
+    assert len(table) == len(items) * len(contexts) * 2 * 2 * 2
     system = {"specified": materials.specification("assistant").text, "pirate": "You are a pirate."}
-    for row in table.sample(6, random_state=0).itertuples():
+    for row in table.sample(4, random_state=0).itertuples():
         wording = next(i for i in items if i.id == row.item).paraphrases[row.paraphrase]
         options = (wording.plus, wording.minus) if row.order == "plus-first" else (wording.minus, wording.plus)
         context = next(c for c in contexts if c.id == row.context)

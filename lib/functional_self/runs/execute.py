@@ -151,8 +151,12 @@ def analyse(chapter: Chapter, source: Run) -> list[str]:
 
 
 def plan(chapter: Chapter, preset: str, overrides: dict[str, str] | None = None) -> dict[str, dict[str, int]]:
-    """What a remote run would ask of each subject at most: the chapter is run with ``planned.PlannedSubject`` in its place."""
-    parameters = chapter.resolve(preset, overrides) | {BACKEND.name: "plan"}
+    """What a remote run would ask of each subject at most: the chapter is run with ``planned.PlannedSubject`` in its place.
+
+    Trainings, which ask nothing, take as few steps as their parameters let them.
+    """
+    short = {name: int(p.rule.partition("..")[0]) for name, p in chapter.parameters.items() if name.endswith("steps")}
+    parameters = chapter.resolve(preset, overrides) | short | {BACKEND.name: "plan"}
     with paths.staging(Path(tempfile.gettempdir()), prefix=".functional-self-") as scratch:
         _, _, machine = harvest(_execute(chapter, parameters, scratch / "run", scratch))
     found: dict[str, dict[str, int]] = machine.get("remote", {}).get("plan", {})

@@ -19,6 +19,10 @@ PACKAGES = ("torch", "transformers", "nnsight", "numpy", "pandas", "scipy")
 """Packages whose version can change a number."""
 
 
+PLANS = "subjects/planned.py"
+"""What a plan is counted by; no run asks it."""
+
+
 def determinants(chapter: Chapter, parameters: dict[str, Any], trained: bool = True) -> dict[str, Any]:
     """Everything known beforehand that can change a result: what the run's key is the hash of.
 
@@ -77,7 +81,7 @@ def changes(old: dict[str, Any], new: dict[str, Any], chapter: Chapter) -> list[
     ):
         for name in sorted(old[kind].keys() | new[kind].keys()):
             was, now = old[kind].get(name), new[kind].get(name)
-            if was != now:
+            if was != now and name != PLANS:
                 verb = "is new" if was is None else "is gone" if now is None else "changed"
                 said.append(f"{where}{name} {verb}" if where else f"subject '{name}' {verb}: {now}, was {was}")
     for name in sorted(old["packages"].keys() | new["packages"].keys()):
@@ -95,13 +99,17 @@ def closure(sources: list[str]) -> dict[str, str]:
     module reads (the registry) is covered by the subjects and materials hashes.
     """
     found: dict[str, str] = {}
-    waiting = [module for source in sources for tree in [_tree(source)] if tree for module in _imports(tree)]
+    waiting = {module for source in sources for tree in [_tree(source)] if tree for module in _imports(tree)}
+    seen: set[str] = set()
     while waiting:
-        for path in _files(waiting.pop()):
+        seen.add(module := waiting.pop())
+        for path in _files(module):
             name = path.relative_to(paths.LIBRARY).as_posix()
             if name not in found:
                 found[name], imported = _module(path, path.stat().st_mtime_ns)
-                waiting.extend(imported)
+                waiting.update(imported)
+        waiting -= seen
+    found.pop(PLANS, None)
     return dict(sorted(found.items()))
 
 

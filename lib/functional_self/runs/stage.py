@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -45,17 +46,22 @@ def build() -> Path:
     Nothing is executed. The book replaces the last good one only when Sphinx, with warnings as errors and
     every reference checked, succeeded. Raises RunError with everything that is wrong, one line each.
     """
-    if said := problems():
-        raise RunError("; ".join(said))
     root, work = paths.root(), paths.root() / "_build" / "staged"
-    _stage(work / "source")
     command = [
         *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
         *("build", str(work / "source"), "--path-output", str(work)),
         *("-W", "-n", "--keep-going", "--quiet"),
     ]
     environment = {**os.environ, "FUNCTIONAL_SELF_ROOT": str(root)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    with ThreadPoolExecutor(1) as beside:
+        checked = beside.submit(problems)  # seconds of hashing, which Sphinx need not wait for
+        try:
+            _stage(work / "source")
+        except RunError as error:
+            raise RunError("; ".join(checked.result() or [str(error)])) from error
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if said := checked.result():
+        raise RunError("; ".join(said))
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     paths.write_text(work / "sphinx.log", log)
     if done.returncode:
@@ -88,7 +94,8 @@ def _stage(source: Path) -> None:
             wanted[path.relative_to(root).as_posix()] = path.read_bytes()
     for name in chapters.chapters():
         run = published.find(name)
-        assert run is not None  # problems() has said so
+        if run is None:
+            raise RunError(f"runs/{published.PUBLISHED}: no run of {name} is published")
         notebook = merge(chapters.load(name), run)
         wanted[f"chapters/{name}.ipynb"] = nbformat.writes(notebook).encode()
     for path in [p for p in source.rglob("*") if p.is_file()]:

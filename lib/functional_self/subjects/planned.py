@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ REPLIES = 3000
 """Bytes that come back for a job beside its values: statuses while it waits, headers, the container of the values."""
 PER_OPTION = 8
 PER_TOKEN = 8
+PER_NUMBER = 4
 ASKED: dict[str, set[Any]] = {}
 """Prompts of this process, by subject: a chapter loads a subject more than once."""
 
@@ -72,6 +74,19 @@ class PlannedSubject(RemoteSubject):
             self._count(jobs=1, tokens=tokens, up=up, down=REPLIES + PER_TOKEN * new)
             for _, (ids, _) in part:
                 yield torch.zeros(len(ids), how["max_new_tokens"], dtype=torch.long)
+
+    def collect(
+        self, kind: str, what: str, function: Callable[..., Iterator[Any]], parts: Sequence[Any], *rest: Any
+    ) -> Iterator[torch.Tensor]:
+        """Counts; a layer's rows (N x D) and what patching changes (N x 3) are noise, the same every time."""
+        generator, width = torch.Generator().manual_seed(0), self.model.config.hidden_size
+        for part in parts:
+            shapes = [(int(last.sum()), width) if kind == "rows" else (len(last), 3) for _, _, last, *_ in part]
+            down = REPLIES + PER_NUMBER * sum(map(math.prod, shapes))
+            tokens = sum(ids.numel() for ids, *_ in part)
+            self._count(jobs=1, tokens=tokens, up=len(self._block(function, part, *rest)()), down=down)
+            for shape in shapes:
+                yield torch.randn(shape, generator=generator)
 
     def _count(self, **what: int) -> None:
         found = SEEN.setdefault("plan", {}).setdefault(self.name, {"items": 0, "tokens": 0, "jobs": 0, "up": 0, "down": 0})
