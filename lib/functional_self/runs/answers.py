@@ -15,7 +15,6 @@ from bs4 import BeautifulSoup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from functional_self import paths
-from functional_self.behaviour.verdicts import words as words_of
 from functional_self.errors import RunError
 from functional_self.runs import chapter as chapters
 from functional_self.runs import claims, published
@@ -88,10 +87,17 @@ def outcome(said: str) -> str:
     return next((name for name in sorted(MARKS, key=len, reverse=True) if words.startswith(name)), "undefined")
 
 
+def spelled(about: str) -> str:
+    """A statement's words as results are named by them: ``behaviour.verdicts.words``, which brings scipy, so only when asked."""
+    from functional_self.behaviour.verdicts import words
+
+    return words(about)
+
+
 def of_run(run: Run, which: str = "published") -> list[Line]:
     """The verdicts that a run recorded as ``verdict/CLAIM/the-words-of-it``, with what its page says was found."""
     manifest, results = run.manifest, run.results
-    pages = {(row["claim"], words_of(row["about"])): row for row in _table(run)}
+    pages = {(row["claim"], spelled(row["about"])): row for row in _table(run)}
     tier = manifest["preset"] + (", changed" if manifest["overrides"] else "")
     lines = []
     for name, result in results.items():

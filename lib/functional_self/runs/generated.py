@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -15,6 +18,9 @@ from functional_self.errors import FunctionalSelfError, one_line
 
 KEY = "functional_self_generated"
 """Key of a page's metadata: the digest of what its generated parts said, by name and argument."""
+INPUTS = "functional_self_inputs"
+"""Attribute of the environment: the digest of what generated parts were made from at the last build."""
+FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 Made = Callable[[str], str]
 """HTML from an argument, empty where there is none; raises FunctionalSelfError."""
 _MADE: dict[str, Made] = {}
@@ -80,6 +86,10 @@ def _forget(app: Sphinx) -> None:
 
 def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Pages whose generated parts would say something else now."""
+    inputs = _inputs()
+    if getattr(env, INPUTS, None) == inputs:
+        return []
+    setattr(env, INPUTS, inputs)
 
     def differs(name: str, argument: str, old: str) -> bool:
         try:
@@ -92,6 +102,22 @@ def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed
         for page, meta in env.metadata.items()
         if any(differs(name, argument, old) for (name, argument), old in meta.get(KEY, {}).items())
     ]
+
+
+def _inputs() -> str:
+    """Digest of what generated parts are made from: sizes and times of files, and of chapters what stands between fences."""
+    root = paths.root()
+    folders = [paths.LIBRARY, paths.runs(), *(root / name for name in ("runs", "claims", "params", "organisms"))]
+    files = [root / name for name in ("_config.yml", "_toc.yml", "CITATION.cff", "requirements.lock", "book/glossary.md")]
+    files += (root / "book").rglob("*.yml")
+    files += [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    for manifest in (root / "runs").glob("*/manifest.json"):
+        files += map(Path, json.loads(manifest.read_text(encoding="utf-8"))["materials"])  # a reader's own are absolute
+    stats = ((str(path), path.stat()) for path in sorted(set(files)) if path.is_file())
+    found: dict[str, object] = {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats}
+    for path in sorted((root / "chapters").glob("*.md")):
+        found[str(path)] = FENCED.findall(path.read_text(encoding="utf-8"))
+    return paths.digest(repr(found))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -7,12 +7,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 
-from functional_self import figures
-from functional_self.behaviour.verdicts import words as words_of
 from functional_self.errors import RunError
 from functional_self.runs import answers, docs, generated, published
 from functional_self.runs import chapter as chapters
@@ -82,9 +78,9 @@ def before(chapter: str) -> str:
         old, new = published.find(name, published.BEFORE), published.find(name)
         if old is None or new is None:
             continue
-        now = {(x.claim, words_of(x.about)): x for x in answers.of_run(new)}
+        now = {(x.claim, answers.spelled(x.about)): x for x in answers.of_run(new)}
         for line in answers.of_run(old, published.BEFORE):
-            after = now.get((line.claim, words_of(line.about)))
+            after = now.get((line.claim, answers.spelled(line.about)))
             rows.append([line.claim, line.about, *_said(line), *(_said(after) if after else ("", "", "not recorded"))])
     if not rows:
         return "" if chapter else "<p>No published run has been replaced in this checkout.</p>"
@@ -158,6 +154,8 @@ def _sentence(lines: list[Line], said: list[str]) -> str:
 
 
 def _figure(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> str:
+    from functional_self import figures  # with matplotlib: seconds that a change of prose need not wait
+
     alt = (
         "For every claim of the discussion, two bars of counted verdicts: about named subjects, and about the instrument. "
         + "; ".join(f"{name}: {answers.words(evidence[name])} / {answers.words(instrument[name])}" for name in evidence)
@@ -171,8 +169,13 @@ def _figure(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) ->
     return f'<figure class="fs-figure" id="figure-answer">{drawn}<figcaption>{caption}</figcaption></figure>'
 
 
-def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> Figure:
+def _bars(evidence: dict[str, list[str]], instrument: dict[str, list[str]]) -> Any:
     """Stacked counts of outcomes per claim, written beside the bar as well so that colour is never alone."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from functional_self import figures
+
     colours = dict.fromkeys(MARKS, "none") | dict(
         zip(("supported", "refuted", "not supported"), (figures.COLOURS[2], figures.COLOURS[1], figures.COLOURS[0]))
     )
