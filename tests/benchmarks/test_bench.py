@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, cli, refused
+from conftest import REPOSITORY, cli_here, refused
 
 sys.path.insert(0, str(REPOSITORY))
 
@@ -84,8 +84,8 @@ def test_kept_results_are_lines():
 
 
 def test_the_command_names_the_families_it_has():
-    refused(cli("bench", "nonsense", FUNCTIONAL_SELF_ROOT=str(REPOSITORY)), "nonsense", "scoring")
+    refused(cli_here("bench", "nonsense", FUNCTIONAL_SELF_ROOT=str(REPOSITORY)), "nonsense", "scoring")
 
 
 def test_the_command_needs_a_checkout(tmp_path):
-    refused(cli("bench", FUNCTIONAL_SELF_ROOT=str(tmp_path)), "benchmarks/", "checkout")
+    refused(cli_here("bench", FUNCTIONAL_SELF_ROOT=str(tmp_path)), "benchmarks/", "checkout")

@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from conftest import REPOSITORY, cli
+from conftest import REPOSITORY, cli_here
 from reader import AXE, AXE_COLOURS, AXE_SHAPES, CONTRAST, SHORT, STILL, THIN, UNFOLD, pages, printed, reader
 
 __all__ = ["reader"]
@@ -65,7 +65,7 @@ def test_every_whole_and_narrow_page_is_accessible(book, reader):
 
 def test_evidence_of_every_claim_is_at_most_two_clicks_from_the_ledger(book, reader):
     """The ledger is one click from the index: test_journey.py."""
-    claims = json.loads(cli("claims", "--json", FUNCTIONAL_SELF_ROOT=str(REPOSITORY)).stdout)
+    claims = json.loads(cli_here("claims", "--json", FUNCTIONAL_SELF_ROOT=str(REPOSITORY)).stdout)
     ledger = book / "book" / "09-ledger.html"
     tab = reader.open(ledger)
     links = tab.eval_on_selector_all("td a", "links => links.map(link => link.getAttribute('href'))")

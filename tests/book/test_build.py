@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, cli
+from conftest import REPOSITORY, cli_here
 from functional_self.runs import chapter as chapters
 from functional_self.runs import execute, published
 
@@ -22,7 +22,7 @@ def published_project(project):
 
 
 def built(*, good: bool) -> str:
-    done = cli("build")
+    done = cli_here("build")
     assert done.returncode == (0 if good else 2), done.stdout + done.stderr
     assert good or len(done.stderr.strip().splitlines()) == 1
     return done.stderr

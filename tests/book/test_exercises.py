@@ -10,7 +10,7 @@ import re
 
 import pytest
 import yaml
-from conftest import REPOSITORY, cli, refused
+from conftest import REPOSITORY, cli_here, refused
 from functional_self.errors import FunctionalSelfError, MaterialError
 from functional_self.runs import chapter as chapters
 from functional_self.runs import execute, lint, published
@@ -64,7 +64,7 @@ def test_no_number_stands_in_the_prose(name):
 
 
 def test_the_student_set_holds_every_exercise_and_no_solution(tmp_path):
-    done = cli("student", "--to", str(tmp_path), "--json", FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
+    done = cli_here("student", "--to", str(tmp_path), "--json", FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["files"]) == len(NAMES)
     for name in NAMES:
@@ -132,7 +132,7 @@ def test_what_is_wrong_with_a_file_is_one_line(broken, spoil, words):
 def test_a_broken_file_stops_the_command_with_one_line(broken):
     path, raw = broken
     path.write_text(yaml.safe_dump(raw | {"exercises": raw["exercises"][:3]}))
-    refused(cli("student"), "tiny.yml", "exercises")
+    refused(cli_here("student"), "tiny.yml", "exercises")
 
 
 def test_a_launch_button_needs_a_repository_and_a_notebook_that_is_there(project):

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import REPOSITORY, cli, refused
+from conftest import REPOSITORY, cli_here, refused
 from functional_self import paths
 from functional_self.errors import FunctionalSelfError
 from functional_self.runs import chapter as chapters
@@ -31,7 +31,7 @@ HOSTILE = [
 def folder(tmp_path_factory):
     """All slides and handouts of the book, written by the command."""
     to = tmp_path_factory.mktemp("slides")
-    done = cli("slides", "--to", str(to), "--json", FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
+    done = cli_here("slides", "--to", str(to), "--json", FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["files"]) == 2 * len(kit.sessions())
     return to
@@ -118,10 +118,10 @@ def test_slides_go_by_keyboard_and_fit_a_narrow_screen(folder, tab):
 
 
 def test_the_kit_of_session_one_is_one_command(tmp_path):
-    done = cli("session", "1", "--to", str(tmp_path), FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
+    done = cli_here("session", "1", "--to", str(tmp_path), FUNCTIONAL_SELF_ROOT=str(REPOSITORY))
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["01-void.ipynb", "handout.html", "slides.html"]
-    refused(cli("session", "9", FUNCTIONAL_SELF_ROOT=str(REPOSITORY)), "session 9", "1, 2, 3, 4, 5, 6")
+    refused(cli_here("session", "9", FUNCTIONAL_SELF_ROOT=str(REPOSITORY)), "session 9", "1, 2, 3, 4, 5, 6")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import REPOSITORY, cli
+from conftest import REPOSITORY, cli_here
 from functional_self.runs import chapter as chapters
 from functional_self.runs import claims, lint, published, stage
 
@@ -58,16 +58,16 @@ def test_the_template_keeps_the_contract():
 
 
 def test_the_template_under_a_new_name_builds_and_passes(copied):
-    done = cli("run", NAME, "-p", "subjects=mock:planted", "--json")
+    done = cli_here("run", NAME, "-p", "subjects=mock:planted", "--json")
     assert done.returncode == 0, done.stderr
     run = yaml.safe_load(done.stdout)
     assert sum(name.startswith("verdict/") for name in run["results"]) >= 4
     assert run["results"]["gates/planted/passed"]["value"]
-    assert cli("publish", run["run"]).returncode == 0
+    assert cli_here("publish", run["run"]).returncode == 0
     judged = {row["id"]: row["published"]["verdict"] for row in claims.verdicts(NAME)}
     assert judged == {f"{NAME}-planted-passes": "match", f"{NAME}-planted-strength": "match"}
     assert not published.freshness(NAME).stale
-    done = cli("build")
+    done = cli_here("build")
     assert done.returncode == 0, done.stderr
     page = (copied / "_build" / "html" / "chapters" / f"{NAME}.html").read_text()
     for part in (

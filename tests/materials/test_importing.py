@@ -6,7 +6,7 @@ import csv
 import json
 
 import pytest
-from conftest import cli, refused
+from conftest import cli_here, refused
 from functional_self import materials
 from functional_self.errors import MaterialError
 from functional_self.materials import importing
@@ -87,21 +87,21 @@ def test_a_broken_file_is_one_line(tmp_path, name, text, words):
 
 def test_one_command_scores_gates_and_draws(jsonl, tmp_path):
     folder = tmp_path / "out"
-    done = cli("materials", "import", str(jsonl), "--subject", "mock:planted", "--to", str(folder), "--json")
+    done = cli_here("materials", "import", str(jsonl), "--subject", "mock:planted", "--to", str(folder), "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["items"] == 12 and [gate["name"] for gate in found["gates"]] == ["G1", "G2", "G3", "G4", "G5"]
     assert {p.name for p in folder.iterdir()} == {"items.yml", "scores.csv", "gates.json", "gates.svg", "contents.svg"}
     assert (folder / "gates.svg").read_text().startswith("<svg")
-    refused_by = cli("materials", "import", str(jsonl), "--subject", "mock:constant", "--to", str(folder), "--json")
+    refused_by = cli_here("materials", "import", str(jsonl), "--subject", "mock:constant", "--to", str(folder), "--json")
     assert not json.loads(refused_by.stdout)["passed"]
-    refused(cli("materials", "import", str(tmp_path / "none.jsonl")), "none.jsonl")
+    refused(cli_here("materials", "import", str(tmp_path / "none.jsonl")), "none.jsonl")
 
 
 def test_check_shows_counts_and_refuses(tmp_path):
-    done = cli("materials", "check", "void", "--json")
+    done = cli_here("materials", "check", "void", "--json")
     holds = json.loads(done.stdout)[0]["holds"]
     assert done.returncode == 0 and holds["classes"]["silent"] >= 15 and "lexical AUROC against silent" in holds
     path = tmp_path / "mine.yml"
     path.write_text("specification: assistant\nitems: []\n")
-    refused(cli("materials", "check", str(path)), "mine.yml", "items")
+    refused(cli_here("materials", "check", str(path)), "mine.yml", "items")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, cli, ran
+from conftest import REPOSITORY, cli_here, ran
+from functional_self.subjects import remote
 from live import KEY
 from test_server import processes
 
@@ -17,7 +18,7 @@ REMOTE = ["-p", "subject=smollm2", "-p", "n_paraphrases=1", "-p", "pause=0"]
 
 
 def run(*arguments: str) -> dict:
-    done = cli(*arguments, "--json")
+    done = cli_here(*arguments, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
@@ -83,10 +84,11 @@ def test_a_chapter_of_the_book_gives_the_local_numbers(name, live, at_quick, tmp
 
 
 def test_doctor_names_what_is_there_and_never_the_key(live):
-    done = cli("doctor", "--remote", "--subject", "smollm2", "--json")
+    done = cli_here("doctor", "--remote", "--subject", "smollm2", "--json")
     rows = {row["check"]: row for row in json.loads(done.stdout)}
     assert done.returncode == 0 and rows["NDIF key"]["found"] == "set" and rows["NDIF subject"]["good"]
     assert KEY not in done.stdout + done.stderr
+    remote.server.cache_clear()
     with live.api.refusing():
-        done = cli("doctor", "--remote")
+        done = cli_here("doctor", "--remote")
     assert done.returncode == 1 and "nothing listens there" in done.stdout

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import cli, cli_here, leftovers, refused
+from conftest import cli_here, leftovers, refused
 from functional_self.runs import grid
 
 FULL = "FUNCTIONAL_SELF_ACCEPTANCE" in os.environ
@@ -53,7 +53,7 @@ def test_two_workers_and_kills_end_with_every_run_once(project, monkeypatch):
     rows = list(csv.DictReader((project / "runs" / "grid-grid.csv").open()))
     assert {row["subject"] for row in rows if row["result"] == "mean"} == {"mock:planted", "mock:constant", "mock:random"}
     starts = {p: (project / "runs" / p / "manifest.json").read_text() for p in runs}
-    assert cli("run", "--grid", str(file)).returncode == 0
+    assert cli_here("run", "--grid", str(file)).returncode == 0
     assert starts == {p: (project / "runs" / p / "manifest.json").read_text() for p in runs}, "nothing is executed again"
     completed = finished.read_text().splitlines()
     assert len(completed) == len(set(completed)) == cells, "none is executed to its end twice"

@@ -60,7 +60,7 @@ def test_a_broken_item_file(project, fault):
 def test_a_cell_that_raises_names_chapter_and_cell(project):
     source = project / "chapters" / "tiny.md"
     source.write_text(source.read_text().replace("time.sleep(pause)", "1 / 0"))
-    refused(cli("run", "tiny"), "chapters/tiny.md", "cell 2", "ZeroDivisionError")
+    refused(cli_here("run", "tiny"), "chapters/tiny.md", "cell 2", "ZeroDivisionError")
     assert runs_in(project) == [] and not leftovers(project / "runs")
 
 

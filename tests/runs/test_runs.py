@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import cli, cli_here, leftovers
+from conftest import cli_here, leftovers
 from functional_self import paths
 from functional_self.runs import chapter as chapters
 from functional_self.runs import claims, execute, provenance, published
@@ -50,7 +50,7 @@ def test_statistics_are_redone_from_the_shipped_scores(project, monkeypatch):
     tiny = chapters.load("tiny")
     run, _ = execute.run(tiny)
     published.publish(run)
-    done = cli("run", "tiny", "--analyse-only")
+    done = cli_here("run", "tiny", "--analyse-only")
     assert done.returncode == 0 and "all the same" in done.stdout, done.stderr
     table = run.path / "scores" / "subject.csv.gz"
     import pandas as pd
@@ -58,7 +58,7 @@ def test_statistics_are_redone_from_the_shipped_scores(project, monkeypatch):
     frame = pd.read_csv(table)
     frame["ask_plus"] += 0.5
     frame.to_csv(table, index=False)
-    done = cli("run", "tiny", "--analyse-only", "--json")
+    done = cli_here("run", "tiny", "--analyse-only", "--json")
     assert done.returncode == 1 and any("mean" in row for row in json.loads(done.stdout)["differences"])
 
 
@@ -194,10 +194,10 @@ def test_verdicts(project):
 
 
 def test_a_claim_that_differs_makes_reproduce_exit_one(project):
-    assert cli("reproduce").returncode == 0
+    assert cli_here("reproduce").returncode == 0
     claim = project / "claims" / "tiny.yml"
     claim.write_text(claim.read_text().replace("[-3, 3]", "[7, 8]"))
-    done = cli("reproduce", "--json")
+    done = cli_here("reproduce", "--json")
     assert done.returncode == 1 and json.loads(done.stdout)[0]["this machine"] == "differs"
     claim.write_text(claim.read_text().replace("kind: range", "kind: value"))
     done = cli_here("claims")
