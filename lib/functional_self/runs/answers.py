@@ -27,7 +27,7 @@ MARKS: dict[str, str] = {
     "not supported": "○",
     "undefined": "?",
     "not measurable": "∅",
-    "not run": "…",
+    "not run": "□",
     "not measured": "–",
 }
 """What a line can say, with its mark. *Not supported*: the interval includes the null; *refuted*: it lies on the other side."""

@@ -14,13 +14,15 @@ from functional_self.runs.chapter import Chapter
 from functional_self.runs.execute import Run
 
 STATUS = "../book/status.html"
-BADGES = {"published": "◆", "re-executed here": "✓", "remote": "⇄", "stale": "!", "not run": "…"}
+BADGES = {"published": "◆", "re-executed here": "✓", "remote": "⇄", "stale": "!", "not run": "□"}
+FEW = 4
 
 
-def provenance(run: Run, place: int, lines: tuple[int, int], figure: str | None) -> str:
-    """The line under a figure: run, parameters, subject, commit, and the cell and source lines that drew it, as links.
+def provenance(run: Run, place: int, lines: tuple[int, int], figure: str | None, words: str = "") -> str:
+    """The lines under a figure: its words, and run, parameters, subjects, commit, cell and source lines that drew it, as links.
 
-    ``place`` is the cell's place in the notebook, ``lines`` its first and last line in the chapter's source.
+    ``place`` is the cell's place in the notebook, ``lines`` its first and last line in the chapter's source; ``words`` are HTML,
+    the drawing's own label, so they are not read out twice.
     """
     manifest: dict[str, Any] = run.manifest
     name = manifest["chapter"]
@@ -29,12 +31,20 @@ def provenance(run: Run, place: int, lines: tuple[int, int], figure: str | None)
     parts = [
         _link(f"{STATUS}#run-{name}", f"run {run.name}"),
         _link(f"#parameters-{name}", f"preset {manifest['preset']}{changed}"),
-        html.escape(f"subject {', '.join(manifest['subjects'])}"),
+        html.escape(_named(list(manifest["subjects"]))),
         html.escape(f"commit {manifest['commit'][:10]}{dirty}"),
         _link(f"#cell-{place}", f"chapters/{name}.md, lines {lines[0]}–{lines[1]}"),
         *([_link(f"#{figure}", "this figure")] if figure else []),
     ]
-    return f'<figcaption class="fs-provenance">Published: {" · ".join(parts)}</figcaption>'
+    said = f'<p class="fs-words" aria-hidden="true">{words}</p>' if words else ""
+    return f'<figcaption class="fs-provenance">{said}Published: {" · ".join(parts)}</figcaption>'
+
+
+def _named(subjects: list[str]) -> str:
+    """Subjects by name, a few of them where they are many: the run's manifest has them all."""
+    if len(subjects) <= FEW:
+        return f"subject{'s' if len(subjects) > 1 else ''} {', '.join(subjects)}"
+    return f"{len(subjects)} subjects, {', '.join(subjects[:2])} to {subjects[-1]}"
 
 
 def lines(chapter: Chapter) -> list[tuple[int, int]]:

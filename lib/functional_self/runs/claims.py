@@ -17,7 +17,7 @@ from functional_self.runs.execute import Run
 from functional_self.runs.published import KINDS, find, freshness
 
 Verdict = Literal["match", "differs", "not comparable", "not measurable", "not run", "stale"]
-MARKS: dict[str, str] = {"match": "✓", "differs": "✗", "not comparable": "–", "not measurable": "∅", "not run": "…", "stale": "!"}
+MARKS: dict[str, str] = {"match": "✓", "differs": "✗", "not comparable": "–", "not measurable": "∅", "not run": "□", "stale": "!"}
 
 
 class Needs(BaseModel):
@@ -140,7 +140,7 @@ def _compare(claim: Claim, values: list[float], interval: list[float] | None) ->
         case "sign":
             assert isinstance(claim.expected, float)
             good = interval is not None and min(claim.expected * x for x in interval) > 0
-            said = f"{value:.3g}, interval {interval or 'missing'}"
+            said = f"{value:.3g}, interval " + (f"[{interval[0]:.3g}, {interval[1]:.3g}]" if interval else "missing")
         case "ordering":
             good = all(a > b for a, b in itertools.pairwise(values))
             said = " > ".join(f"{x:.3g}" for x in values) if good else ", ".join(f"{x:.3g}" for x in values)

@@ -24,11 +24,35 @@ def parameters(chapter: str) -> str:
     run = published.find(chapter)
     columns = ({"published run": run.manifest["parameters"]} if run else {}) | presets
     rows = [
-        [Html(f"<code>{html.escape(p.name)}</code>"), p.help, p.rule, *(values.get(p.name, "") for values in columns.values())]
+        [
+            Html(f"<code>{html.escape(p.name)}</code>"),
+            p.help,
+            p.rule,
+            *(_value(values.get(p.name, "")) for values in columns.values()),
+        ]
         for p in loaded.parameters.values()
     ]
     table = html_table(["parameter", "meaning", "accepted", *columns], rows, f"Parameters of {chapter}")
     return f'<div id="parameters-{html.escape(chapter)}">{table}</div>'
+
+
+def _value(value: Any) -> Any:
+    """A parameter's value as a table shows it: of a long list its first two, its last one and their number."""
+    if not isinstance(value, list):
+        return value
+    return ", ".join(value) if len(value) <= captions.FEW else f"{value[0]}, {value[1]}, … {value[-1]} ({len(value)} in all)"
+
+
+def _expected(row: dict[str, Any]) -> str:
+    """What a claim expects, in words and three digits."""
+    match row["kind"], row["expected"]:
+        case "value", expected:
+            return f"{expected:.3g} ± {row['tolerance']:.3g}"
+        case "range", (low, high):
+            return f"{low:.3g} to {high:.3g}"
+        case "sign", expected:
+            return "above zero" if expected > 0 else "below zero"
+    return " > ".join(row["keys"])
 
 
 def claims_table(chapter: str) -> str:
@@ -37,24 +61,22 @@ def claims_table(chapter: str) -> str:
     for row in answers.judged(paths.root()):
         if chapter not in ("", row["chapter"]):
             continue
-        expected = (
-            f"{row['expected']} ± {row['tolerance']}" if row["kind"] == "value" else row["expected"] or " > ".join(row["keys"])
-        )
         about = html.escape(row["chapter"])
         evidence = (
             f'<a href="../chapters/{about}.html#claim-{row["id"]}">chapter</a>, <a href="{captions.STATUS}#run-{about}">run</a>'
         )
         keys = html.escape(", ".join(row["keys"]) or row["key"])
+        where = "" if chapter else f" ({about})"
         rows.append(
             [
-                Html(f'<span id="claim-{row["id"]}">{html.escape(row["statement"])}</span>'),
-                f"{row['kind']}: {expected}",
-                row["reason"],
+                Html(f'<span id="claim-{row["id"]}">{html.escape(row["statement"])}{where}</span>'),
                 *(verdict(row[kind]) for kind in published.KINDS),
+                _expected(row),
+                row["reason"],
                 Html(f"{evidence}: <code>{keys}</code>"),
             ]
         )
-    head = ["claim", "expected", "why this tolerance", *published.KINDS, "evidence"]
+    head = ["claim", *published.KINDS, "expected", "why this tolerance", "evidence"]
     return html_table(head, rows, f"Claims of {chapter}" if chapter else "All claims")
 
 
@@ -66,7 +88,7 @@ def status(chapter: str) -> str:
         for kind in published.KINDS:
             run = published.find(name, kind)
             if run is None:
-                rows.append([name, kind, "not run", *[""] * 5])
+                rows.append([name, kind, "", "not run", *[""] * 4])
                 continue
             m = run.manifest
             reasons = answers.reasons(paths.root(), name) if kind == "published" else ()
@@ -76,11 +98,11 @@ def status(chapter: str) -> str:
                     Html(f'<a href="../chapters/{html.escape(name)}.html">{html.escape(name)}</a>'),
                     kind,
                     Html(f'<a href="#{html.escape(anchor)}">{html.escape(run.name)}</a>'),
+                    "stale: " + "; ".join(reasons) if reasons else "fresh",
                     m["preset"],
                     m["commit"][:10] + ("*" if m["dirty"] else ""),
-                    m["started"],
-                    m["seconds"],
-                    "stale: " + "; ".join(reasons) if reasons else "fresh",
+                    m["started"][:16].replace("T", " "),
+                    round(m["seconds"]),
                 ]
             )
             files = " and ".join(f'<a href="../_static/runs/{html.escape(run.name)}/{file}">{file}</a>' for file in FILES)
@@ -89,7 +111,7 @@ def status(chapter: str) -> str:
                 f'<div id="{html.escape(anchor)}"><p>As files: {files}.</p>'
                 f'<pre tabindex="0">{html.escape(json.dumps(m, indent=1))}</pre></div></details>'
             )
-    head = ["chapter", "which", "run", "preset", "commit", "started (UTC)", "seconds", "state"]
+    head = ["chapter", "which", "run", "state", "preset", "commit", "started (UTC)", "seconds"]
     note = "<p>A star after a commit means that there were uncommitted changes.</p>"
     return html_table(head, rows, "Runs") + note + "".join(manifests)
 

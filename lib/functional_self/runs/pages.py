@@ -47,15 +47,15 @@ def ledger(claim: str) -> str:
     lines = [line for line in _lines(published.KINDS) if line.claim == thread.id]
     parts = [f"<p><strong>{html.escape(_summary(thread.id, lines))}</strong></p>"]
     if lines:
-        head = ["statement", "subject", "tier", "found", "verdict", "evidence"]
+        head = ["statement", "verdict", "found", "subject", "tier", "evidence"]
         parts.append(html_table(head, [_row(line) for line in lines], f"Recorded verdicts on '{thread.id}'"))
     if rows := answers.expected(thread.id):
-        head = ["expectation", "about", *published.KINDS]
+        head = ["expectation", *published.KINDS, "about"]
         shown = [
             [
                 Html(f'<a href="../chapters/{row["chapter"]}.html#claim-{row["id"]}">{html.escape(row["statement"])}</a>'),
-                "the instrument" if row["control"] else "a subject",
                 *(verdict(row[kind]) for kind in published.KINDS),
+                "the instrument" if row["control"] else "a subject",
             ]
             for row in rows
         ]
@@ -81,10 +81,10 @@ def before(chapter: str) -> str:
         now = {(x.claim, answers.spelled(x.about)): x for x in answers.of_run(new)}
         for line in answers.of_run(old, published.BEFORE):
             after = now.get((line.claim, answers.spelled(line.about)))
-            rows.append([line.claim, line.about, *_said(line), *(_said(after) if after else ("", "", "not recorded"))])
+            rows.append([f"{line.claim}: {line.about}", _said(line), _said(after) if after else "not recorded"])
     if not rows:
         return "" if chapter else "<p>No published run has been replaced in this checkout.</p>"
-    head = ["claim", "statement", "run before", "subject before", "verdict before", "run now", "subject now", "verdict now"]
+    head = ["statement", "before", "now"]
     return html_table(head, rows, "Verdicts before and now")
 
 
@@ -110,11 +110,12 @@ def _row(line: Line) -> list[object]:
     )
     why = html.escape(line.said.replace(line.outcome, "", 1).removeprefix(": "))
     said = Html(f'<strong class="fs-verdict">{MARKED[line.outcome]}</strong> <span class="fs-why">{why}</span>')
-    return [line.about + against, who, f"{line.tier} ({line.which})", line.found, said, Html(links)]
+    return [line.about + against, said, line.found, who, f"{line.tier} ({line.which})", Html(links)]
 
 
-def _said(line: Line) -> tuple[str, str, str]:
-    return line.run, line.subject, line.said
+def _said(line: Line) -> Html:
+    where = html.escape(f"{line.subject}, run {line.run}")
+    return Html(f'{html.escape(line.said)} <span class="fs-why">{where}</span>')
 
 
 def _summary(claim: str, lines: list[Line]) -> str:

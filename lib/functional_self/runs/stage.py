@@ -139,6 +139,7 @@ def _output(output: nbformat.NotebookNode, run: Run, place: int, lines: tuple[in
     page = output.get("data", {}).get("text/html", "")
     if "</figure>" in page:
         name = re.search(r'<figure[^>]* id="([^"]+)"', page)
-        caption = captions.provenance(run, place, lines, name[1] if name else None)
+        words = re.search(r'<svg[^>]* aria-label="([^"]*)"', page)
+        caption = captions.provenance(run, place, lines, name[1] if name else None, words[1] if words else "")
         output["data"]["text/html"] = page.replace("</figure>", caption + "</figure>")
     return output
