@@ -24,7 +24,7 @@ INSIDE = {"exclude": [["svg[role='img'] > *"]]}
 UNFOLD = "document.querySelectorAll('details').forEach((folded) => { folded.open = true; })"
 THIN = """() => {
   document.querySelectorAll(".highlight pre").forEach((code) => { code.textContent = code.textContent; });
-  document.querySelectorAll("svg[role='img']").forEach((drawing) => { drawing.replaceChildren(); });
+  document.querySelectorAll("svg[role='img'][aria-label]").forEach((drawing) => { drawing.replaceChildren(); });
   document.querySelectorAll(".fs-explorer").forEach((one) => {
     [...one.querySelectorAll(".fs-item")].slice(3).forEach((item) => item.remove());
   });
