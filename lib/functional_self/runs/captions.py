@@ -31,7 +31,7 @@ def provenance(run: Run, place: int, lines: tuple[int, int], figure: str | None,
     parts = [
         _link(f"{STATUS}#run-{name}", f"run {run.name}"),
         _link(f"#parameters-{name}", f"preset {manifest['preset']}{changed}"),
-        html.escape(_named(list(manifest["subjects"]))),
+        html.escape(f"subject {few(list(manifest['subjects']))}"),
         html.escape(f"commit {manifest['commit'][:10]}{dirty}"),
         _link(f"#cell-{place}", f"chapters/{name}.md, lines {lines[0]}–{lines[1]}"),
         *([_link(f"#{figure}", "this figure")] if figure else []),
@@ -40,11 +40,9 @@ def provenance(run: Run, place: int, lines: tuple[int, int], figure: str | None,
     return f'<figcaption class="fs-provenance">{said}Published: {" · ".join(parts)}</figcaption>'
 
 
-def _named(subjects: list[str]) -> str:
-    """Subjects by name, a few of them where they are many: the run's manifest has them all."""
-    if len(subjects) <= FEW:
-        return f"subject{'s' if len(subjects) > 1 else ''} {', '.join(subjects)}"
-    return f"{len(subjects)} subjects, {', '.join(subjects[:2])} to {subjects[-1]}"
+def few(names: list[str]) -> str:
+    """Names, of more than ``FEW`` the first two, the last and their number: the run's manifest has them all."""
+    return ", ".join(names) if len(names) <= FEW else f"{names[0]}, {names[1]}, … {names[-1]} ({len(names)} in all)"
 
 
 def lines(chapter: Chapter) -> list[tuple[int, int]]:

@@ -28,19 +28,12 @@ def parameters(chapter: str) -> str:
             Html(f"<code>{html.escape(p.name)}</code>"),
             p.help,
             p.rule,
-            *(_value(values.get(p.name, "")) for values in columns.values()),
+            *(captions.few(v) if isinstance(v := values.get(p.name, ""), list) else v for values in columns.values()),
         ]
         for p in loaded.parameters.values()
     ]
     table = html_table(["parameter", "meaning", "accepted", *columns], rows, f"Parameters of {chapter}")
     return f'<div id="parameters-{html.escape(chapter)}">{table}</div>'
-
-
-def _value(value: Any) -> Any:
-    """A parameter's value as a table shows it: of a long list its first two, its last one and their number."""
-    if not isinstance(value, list):
-        return value
-    return ", ".join(value) if len(value) <= captions.FEW else f"{value[0]}, {value[1]}, … {value[-1]} ({len(value)} in all)"
 
 
 def _expected(row: dict[str, Any]) -> str:
