@@ -16,8 +16,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 book: environment subject ## re-execute every chapter at the quick preset, compare with the published runs, render the book
-	$(CLI) reproduce
-	$(CLI) build
+	said=0; $(CLI) reproduce || said=$$?; [ $$said -le 1 ] || exit $$said; $(CLI) build; exit $$said
 
 html: environment ## render the book from the published runs, executing nothing
 	$(CLI) build

@@ -163,9 +163,9 @@ def reproduce(
     from functional_self.runs import claims, execute, published
 
     rows: list[dict[str, Any]] = []
-    for name in [chapter] if chapter else chapters.chapters():
+    names = [chapter] if chapter else chapters.chapters()
+    for name, done, executed in execute.together(names, preset):
         loaded = chapters.load(name)
-        done, executed = execute.run(loaded, preset)
         published.note_local(loaded.name, done)
         print(f"{loaded.name}: {done.manifest['seconds']} s" + ("" if executed else " (already there)"), file=sys.stderr)
         rows += _verdicts(claims.verdicts(loaded.name))

@@ -204,6 +204,23 @@ def test_a_claim_that_differs_makes_reproduce_exit_one(project):
     assert done.returncode == 2 and "claims/tiny.yml" in done.stderr and "tolerance" in done.stderr
 
 
+def test_chapters_are_reproduced_at_once_and_a_failing_one_is_named(project, monkeypatch):
+    monkeypatch.setattr("functional_self.runs.execute.os.cpu_count", lambda: 2)
+    other, contents = project / "chapters" / "tinier.md", project / "_toc.yml"
+    other.write_text((project / "chapters" / "tiny.md").read_text())
+    contents.write_text(
+        contents.read_text().replace("  - file: chapters/tiny\n", "  - file: chapters/tiny\n  - file: chapters/tinier\n")
+    )
+    done = cli_here("reproduce")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["tiny", "tinier"]
+    assert {p.name.rsplit("-", 1)[0] for p in (project / "runs").iterdir() if p.is_dir()} == {"tiny", "tinier"}
+    other.write_text(other.read_text().replace("time.sleep(pause)", "raise ValueError('nothing here')"))
+    done = cli_here("reproduce")
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and "chapters/tinier.md" in last and "nothing here" in last, done.stderr
+
+
 def test_the_kernel_is_given_no_key(project, monkeypatch):
     """Parameters reach the notebook; the environment does not reach any artefact."""
     secret = "11111111-2222-3333-4444-555555555555"

@@ -50,7 +50,13 @@ def figure(name: str) -> str:
         raise RunError(f"teaching: the published run of '{chapter}' has no figure '{plain}'; it has {known}")
     svg = re.sub(r'\bid="', f'id="{chapter}-', path.read_text(encoding="utf-8"))
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{chapter}-", svg)
-    return f"<figure>{svg}<figcaption>{html.escape(origin(run))}</figcaption></figure>"
+    return f"<figure{_tall(svg)}>{svg}<figcaption>{html.escape(origin(run))}</figcaption></figure>"
+
+
+def _tall(svg: str) -> str:
+    """What a drawing more than half as high again as it is wide needs on a slide: to be scrolled, by keyboard too."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    return ' class="fs-tall" tabindex="0"' if box and float(box[2]) > 1.5 * float(box[1]) else ""
 
 
 def origin(run: Run) -> str:
