@@ -138,7 +138,8 @@ def run(
 def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[str, Run, bool]]:
     """Execute several chapters as ``run`` does, as many at once as there are processors (four at most), in their order.
 
-    Each has a process of its own and its share of the threads: small forward passes gain little from a second one.
+    Each has a process of its own and its share of the threads: small forward passes gain little from a second one. A worker
+    takes neighbouring chapters, which ask some of the same questions and find the answers kept.
 
     Raises:
         RunError: a chapter failed; the message is that of ``run``.
@@ -170,10 +171,17 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[str,
         said = json.loads(done.stdout)
         return name, Run(Path(said["path"])), said["executed"]
 
+    each = -(-len(names) // workers)
+    order = [names[first] for start in range(each) for first in range(start, len(names), each)]
     with ThreadPoolExecutor(workers) as pool, track(f"chapters at {preset}", len(names)) as advance:
-        for found in pool.map(apart, names):
-            yield found
-            advance(1)
+        futures = {name: pool.submit(apart, name) for name in order}
+        try:
+            for name in names:
+                yield futures[name].result()
+                advance(1)
+        finally:
+            for future in futures.values():
+                future.cancel()
 
 
 def analyse(chapter: Chapter, source: Run) -> list[str]:
