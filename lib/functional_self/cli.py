@@ -160,15 +160,15 @@ def reproduce(
 ) -> None:
     """Re-execute chapters on this machine and compare what they record with the published claims."""
     from functional_self.runs import chapter as chapters
-    from functional_self.runs import claims, execute, published
+    from functional_self.runs import claims, published
+    from functional_self.runs.together import together
 
     rows: list[dict[str, Any]] = []
-    names = [chapter] if chapter else chapters.chapters()
-    for name, done, executed in execute.together(names, preset):
-        loaded = chapters.load(name)
-        published.note_local(loaded.name, done)
-        print(f"{loaded.name}: {done.manifest['seconds']} s" + ("" if executed else " (already there)"), file=sys.stderr)
-        rows += _verdicts(claims.verdicts(loaded.name))
+    for done, executed in together([chapter] if chapter else chapters.chapters(), preset):
+        name = done.manifest["chapter"]
+        published.note_local(name, done)
+        print(f"{name}: {done.manifest['seconds']} s" + ("" if executed else " (already there)"), file=sys.stderr)
+        rows += _verdicts(claims.verdicts(name))
     listing(rows, as_json, "Claims: published, and on this machine")
     if any(row["this machine"] == "differs" for row in rows):
         raise typer.Exit(1)

@@ -205,7 +205,7 @@ def test_a_claim_that_differs_makes_reproduce_exit_one(project):
 
 
 def test_chapters_are_reproduced_at_once_and_a_failing_one_is_named(project, monkeypatch):
-    monkeypatch.setattr("functional_self.runs.execute.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("functional_self.runs.together.os.cpu_count", lambda: 2)
     other, contents = project / "chapters" / "tinier.md", project / "_toc.yml"
     other.write_text((project / "chapters" / "tiny.md").read_text())
     contents.write_text(

@@ -8,13 +8,10 @@ import errno
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +24,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from functional_self import paths, subjects
 from functional_self.errors import RunError
-from functional_self.progress import FILE, track
+from functional_self.progress import FILE
 from functional_self.runs import provenance
-from functional_self.runs.chapter import BACKEND, DEVICE, Chapter, load
+from functional_self.runs.chapter import BACKEND, DEVICE, Chapter
 from functional_self.runs.record import FIGURE, FOLDER, REDO_FROM, RESULT
 from functional_self.subjects.store import RECOMPUTE
 
@@ -133,55 +130,6 @@ def run(
             home.rename(scratch / "replaced")
         whole.rename(home)
     return Run(home), True
-
-
-def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[str, Run, bool]]:
-    """Execute several chapters as ``run`` does, as many at once as there are processors (four at most), in their order.
-
-    Each has a process of its own and its share of the threads: small forward passes gain little from a second one. A worker
-    takes neighbouring chapters, which ask some of the same questions and find the answers kept.
-
-    Raises:
-        RunError: a chapter failed; the message is that of ``run``.
-    """
-    processors = os.cpu_count() or 1
-    workers = min(len(names), processors, 4)
-    if workers < 2:
-        for name in names:
-            done, executed = run(load(name), preset)
-            yield name, done, executed
-        return
-    environment = {**os.environ, "OMP_NUM_THREADS": str(processors // workers)}
-
-    def apart(name: str) -> tuple[str, Run, bool]:
-        command = [
-            sys.executable,
-            "-c",
-            "from functional_self.cli import main; main()",
-            "run",
-            name,
-            "--preset",
-            preset,
-            "--json",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"{name}: ended with {done.returncode}"])[-1]
-            raise RunError(last.removeprefix("functional-self: "))
-        said = json.loads(done.stdout)
-        return name, Run(Path(said["path"])), said["executed"]
-
-    each = -(-len(names) // workers)
-    order = [names[first] for start in range(each) for first in range(start, len(names), each)]
-    with ThreadPoolExecutor(workers) as pool, track(f"chapters at {preset}", len(names)) as advance:
-        futures = {name: pool.submit(apart, name) for name in order}
-        try:
-            for name in names:
-                yield futures[name].result()
-                advance(1)
-        finally:
-            for future in futures.values():
-                future.cancel()
 
 
 def analyse(chapter: Chapter, source: Run) -> list[str]:
