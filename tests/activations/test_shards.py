@@ -52,6 +52,7 @@ def test_a_store_gives_the_streams_batches(made, tmp_path):
     assert size / sum(len(rows.marks) for rows in found.rows()) < 4 * 2 * 576 + 40
 
 
+@pytest.mark.acceptance
 def test_killed_at_any_moment_it_loses_one_shard_at_most_and_ends_the_same(made, tmp_path, monkeypatch, record_property):
     start = time.monotonic()
     activations.write(made, tmp_path / "whole")

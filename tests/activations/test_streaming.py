@@ -44,17 +44,17 @@ def _described(subject):
     return [activations.tokens.describe(activations.tokens.bare(subject), i, text) for i, text in enumerate(TEXTS)]
 
 
-def test_lower_layers_are_computed_once(smollm2, monkeypatch):
-    late = [subjects.load("smollm2", adapter=name, store=False) for name in ("planted-none-s0", "planted-self-a-s0")]
+def test_lower_layers_are_computed_once():
+    base, *late = [subjects.load("smollm2", adapter=name, store=False) for name in (None, "planted-none-s0", "planted-self-a-s0")]
     assert [sources.first_block(one.adapter) for one in late] == [8, 8] and sources.first_block(None) is None
     ran = []
-    layers = activations.tokens.module(smollm2).model.layers
+    layers = activations.tokens.module(base).model.layers
     hooks = [
         layers[block]._module.input_layernorm.register_forward_hook(lambda *_, block=block: ran.append(block))
         for block in (0, 7, 8, 9)
     ]
     try:
-        list(stream([smollm2, *late], TEXTS, 9).rows())
+        list(stream([base, *late], TEXTS, 9).rows())
     finally:
         for hook in hooks:
             hook.remove()

@@ -149,6 +149,7 @@ def test_latents_stay_in_their_part():
         assert D_F2d[part, 1 - other].norm(dim=1).min() > 0 and W_F2d[part, 1 - other].norm(dim=1).min() > 0
 
 
+@pytest.mark.acceptance
 def test_killed_trainings_end_as_one_that_was_not(tmp_path, monkeypatch, record_property):
     """Killed at random moments, 20 with the full counts; what is lost is at most what lies between two checkpoints."""
     kills, rng, lost = (20 if FULL else 2), random.Random(0), []
