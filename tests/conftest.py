@@ -20,7 +20,7 @@ from unittest import mock
 import pytest
 from functional_self import materials
 from functional_self.cli import main
-from live import live, server, without_answers
+from live import live, server, stop, without_answers
 from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["live", "server"]  # fixtures: a live NDIF server, see tests/ndif/
@@ -227,6 +227,12 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     """The parts that take minutes come first, so that no worker ends with one of them alone."""
     items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """The live server ends with the last test of its folder."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        stop()
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -8,13 +8,13 @@ import re
 
 import pytest
 from conftest import REPOSITORY, cli_here
-from reader import AXE, AXE_COLOURS, AXE_SHAPES, CONTRAST, SHORT, STILL, THIN, UNFOLD, pages, printed, reader
+from reader import ALIKE, AXE, AXE_COLOURS, AXE_SHAPES, CONTRAST, STILL, THIN, UNFOLD, pages, printed, reader
 
 __all__ = ["reader"]
 HASH = re.compile(r"[0-9a-f]{16,}")
 LOOKS = [("light", 1440), ("dark", 1440), ("light", 380)]
-RULES = [("light", 1440, AXE), ("dark", 1440, AXE_COLOURS)]
-"""Everything once, then what a theme can change; what a width can change is asked by ``make acceptance``."""
+RULES = [("light", 1440, AXE), ("dark", 1440, AXE_COLOURS), ("light", 380, AXE_SHAPES)]
+"""Everything once, then what a theme can change and what a width can change."""
 
 
 def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
@@ -39,25 +39,26 @@ def test_every_page_is_quiet_offline_accessible_readable_and_fits(book, reader):
             wide = tab.evaluate("document.documentElement.scrollWidth")
             found[f"scrolls sideways {where}"] = [] if wide <= width else [wide]
         tab.evaluate(THIN)
-        tab.evaluate(SHORT)
-        for scheme, width, rules in RULES:
-            reader.look(scheme, width)
-            found[f"axe {scheme} {width}"] = reader.axe(rules)
+        found["axe light 380"] = reader.axe(AXE_SHAPES)
+        tab.evaluate(ALIKE)
+        for scheme in ("light", "dark"):
+            reader.look(scheme, 1440)
+            found[f"axe {scheme} 1440"] = reader.axe(AXE_COLOURS)
         found |= {"outside": list(reader.outside), "said": list(reader.said)}
         problems += [(page.name, what, those) for what, those in found.items() if those]
     assert problems == []
 
 
 @pytest.mark.acceptance
-@pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="every page whole and narrow: make acceptance")
-def test_every_whole_and_narrow_page_is_accessible(book, reader):
+@pytest.mark.skipif("FUNCTIONAL_SELF_ACCEPTANCE" not in os.environ, reason="every page whole, in every look: make acceptance")
+def test_every_whole_page_is_accessible_in_every_look(book, reader):
     problems = []
     for page in pages(book):
         tab = reader.open(page)
         tab.add_style_tag(content=STILL)
         tab.evaluate(UNFOLD)
         tab.evaluate(THIN)
-        for scheme, width, rules in (*RULES, ("light", 380, AXE_SHAPES)):
+        for scheme, width, rules in RULES:
             reader.look(scheme, width)
             problems += [(page.name, scheme, width, found) for found in reader.axe(rules)]
     assert problems == []

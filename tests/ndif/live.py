@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -12,16 +13,30 @@ from server import Server, missing
 KEY = "11111111-2222-3333-4444-555555555555"
 
 
-@pytest.fixture(scope="session")
-def server():
-    """One NDIF server for the whole session, serving the default subject."""
+@functools.cache
+def running() -> Server | RuntimeError:
+    """One NDIF server, serving the default subject, or why it does not start: no second test waits for that."""
+    try:
+        return Server(os.path.realpath(subjects.directory("smollm2", subjects.resolve("smollm2")))).wait()
+    except RuntimeError as error:
+        return error
+
+
+def stop() -> None:
+    """End the server if there is one: Ray, idle, takes a tenth of a core from the tests that follow."""
+    if running.cache_info().currsize and isinstance(there := running(), Server):
+        there.stop()
+        running.cache_clear()
+
+
+@pytest.fixture
+def server() -> Server:
+    """The server, started by the first test that asks and ended with the last of a folder."""
     if reason := missing():
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no live NDIF server: {reason}")
-    running = Server(os.path.realpath(subjects.directory("smollm2", subjects.resolve("smollm2"))))
-    try:
-        yield running.wait()
-    finally:
-        running.stop()
+    if isinstance(there := running(), RuntimeError):
+        raise there
+    return there
 
 
 def without_answers(cache: Path) -> Path:
