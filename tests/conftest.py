@@ -242,7 +242,7 @@ def leftovers(folder: Path) -> list[str]:
 
 def pytest_terminal_summary(terminalreporter):
     """Write the dated acceptance report where the full counts were run."""
-    if not os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE"):
+    if not os.environ.get("FUNCTIONAL_SELF_ACCEPTANCE") or "PYTEST_XDIST_WORKER" in os.environ:
         return
     import datetime
     import platform
