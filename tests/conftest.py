@@ -229,8 +229,9 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """The live server ends with the last test of its folder."""
+    """The live server ends after the last test of its folder and what that test's fixtures put back."""
     if nextitem is None or nextitem.path.parent != item.path.parent:
         stop()
 

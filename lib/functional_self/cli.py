@@ -165,9 +165,10 @@ def reproduce(
 
     rows: list[dict[str, Any]] = []
     for done, executed in together([chapter] if chapter else chapters.chapters(), preset):
-        name = done.manifest["chapter"]
+        manifest = done.manifest
+        name = manifest["chapter"]
         published.note_local(name, done)
-        print(f"{name}: {done.manifest['seconds']} s" + ("" if executed else " (already there)"), file=sys.stderr)
+        print(f"{name}: {manifest['seconds']} s" + ("" if executed else " (already there)"), file=sys.stderr)
         rows += _verdicts(claims.verdicts(name))
     listing(rows, as_json, "Claims: published, and on this machine")
     if any(row["this machine"] == "differs" for row in rows):

@@ -33,9 +33,10 @@ ALIKE = """() => {
   const seen = new Map();
   const path = (e) => e === document.body ? "" : `${path(e.parentElement)} ${e.tagName}.${e.getAttribute("class")}`;
   for (const one of [...document.querySelectorAll("body *:not(svg *)")].filter((e) => !e.firstElementChild)) {
-    const like = path(one) + getComputedStyle(one).color + getComputedStyle(one).backgroundColor;
-    seen.set(like, (seen.get(like) || 0) + 1);
-    if (seen.get(like) > 2) one.remove();
+    const style = getComputedStyle(one), like = path(one) + style.color + style.backgroundColor;
+    const times = (seen.get(like) || 0) + 1;
+    seen.set(like, times);
+    if (times > 2) one.remove();
   }
 }"""
 """What axe would read thousands of times for nothing: colours of code and of drawings, which ``CONTRAST`` reads; the items of an
