@@ -20,6 +20,7 @@ from unittest import mock
 import pytest
 from functional_self import materials
 from functional_self.cli import main
+from functional_self.runs import warm
 from live import live, server, stop, without_answers
 from xdist.scheduler import LoadScopeScheduling
 
@@ -218,6 +219,14 @@ class Together(LoadScopeScheduling):
         path = Path(nodeid.partition("::")[0])
         apart = path.stem == "test_chapters"  # each test of it runs a chapter of its own
         return nodeid if apart else "ndif" if path.parent.name == "ndif" else "the book" if path.stem in BUILT else str(path)
+
+
+def pytest_configure(config):
+    """Kernels of the whole session are forked from one process, as those of ``make book`` are."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        served = contextlib.ExitStack()
+        config.add_cleanup(served.close)
+        os.environ.update(served.enter_context(warm.serving(os.environ)))
 
 
 def pytest_xdist_make_scheduler(config, log):

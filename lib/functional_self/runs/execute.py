@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from functional_self import paths, subjects
 from functional_self.errors import RunError
 from functional_self.progress import FILE
-from functional_self.runs import provenance
+from functional_self.runs import provenance, warm
 from functional_self.runs.chapter import BACKEND, DEVICE, Chapter
 from functional_self.runs.record import FIGURE, FOLDER, REDO_FROM, RESULT
 from functional_self.subjects.store import RECOMPUTE
@@ -232,6 +232,7 @@ def _execute(
         | ({REDO_FROM: str(redo)} if redo else {})
         | ({RECOMPUTE: "1"} if force else {})
     )
+    environment |= warm.spec(scratch / "jupyter-data", environment)
     (scratch / "jupyter").mkdir()
     profile = scratch / "ipython" / "profile_default"
     profile.mkdir(parents=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from functional_self.errors import RunError
 from functional_self.progress import track
-from functional_self.runs import chapter, execute
+from functional_self.runs import chapter, execute, warm
 
 COMMAND = (sys.executable, "-c", "from functional_self.cli import main; main()", "run", "--json", "--preset")
 
@@ -45,7 +45,12 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
 
     each = -(-len(names) // workers)
     order = [names[first] for start in range(each) for first in range(start, len(names), each)]
-    with ThreadPoolExecutor(workers) as pool, track(f"chapters at {preset}", len(names)) as advance:
+    with (
+        warm.serving(environment) as served,
+        ThreadPoolExecutor(workers) as pool,
+        track(f"chapters at {preset}", len(names)) as advance,
+    ):
+        environment |= served
         futures = {name: pool.submit(apart, name) for name in order}
         try:
             for name in names:

@@ -78,9 +78,13 @@ class PlannedSubject(RemoteSubject):
     def collect(
         self, kind: str, what: str, function: Callable[..., Iterator[Any]], parts: Sequence[Any], *rest: Any
     ) -> Iterator[torch.Tensor]:
-        """Counts; a layer's rows (N x D) and what patching changes (N x 3) are noise, the same every time."""
+        """Counts; a layer's rows (N x D) and what patching changes (N x 3) are noise, the same every time.
+
+        Rows to patch go up as noise of their shape: what a chapter makes of two sources' equal noise would pack far too well.
+        """
         generator, width = torch.Generator().manual_seed(0), self.model.config.hidden_size
-        for part in parts:
+        for known in parts:
+            part = [(*batch[:3], *(torch.randn(rows.shape, generator=generator) for rows in batch[3:])) for batch in known]
             shapes = [(int(last.sum()), width) if kind == "rows" else (len(last), 3) for _, _, last, *_ in part]
             down = REPLIES + PER_NUMBER * sum(map(math.prod, shapes))
             tokens = sum(ids.numel() for ids, *_ in part)
