@@ -178,8 +178,13 @@ def ran(name: str, folder: Path, *arguments: str, **environment: str) -> Ran:
 
 @pytest.fixture(scope="session")
 def at_quick(tmp_path_factory) -> Callable[..., Ran]:
-    """A chapter of the book on the real subject, run once a session; the first one finds no score kept."""
-    folder = tmp_path_factory.mktemp("quick")
+    """A chapter of the book on the real subject, run once a session; the first one finds no score kept.
+
+    Workers keep their answers in one place, as chapters that are run at once do.
+    """
+    apart = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp().parent / "quick" if apart else tmp_path_factory.mktemp("quick")
+    folder.mkdir(exist_ok=True)
     kept = without_answers(folder / "cache")
     return functools.cache(lambda name, *more: ran(name, folder / "runs", *more, FUNCTIONAL_SELF_CACHE=str(kept)))
 

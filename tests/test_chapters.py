@@ -24,8 +24,14 @@ def test_a_chapter_runs_on_the_real_subject(name, at_quick):
 
 
 SMALLER = {
+    "01-void": ("-p", "twin_layers=1"),
     "05-simulators": ("-p", "n_each=1", "-p", "n_tokens=20", "-p", "n_pairs=2"),
-    "07-trajectories": ("-p", f"series={','.join(f'smollm2+series-self-s0{c}' for c in ('-c0', '-c2', '-c4', ''))}"),
+    "06-crosscoder": ("-p", "tokens=1500", "-p", "steps=40", "-p", "latents=128", "-p", "n_items=6"),
+    "07-trajectories": (
+        *("-p", f"series={','.join(f'smollm2+series-self-s0{c}' for c in ('-c0', '-c2', '-c4', ''))}"),
+        *("-p", "tokens=600", "-p", "steps=20"),
+    ),
+    "08-tools": ("-p", "tokens=1500", "-p", "steps=25", "-p", "latents=128", "-p", "n_items=6", "-p", "scored=200"),
 }
 """Less than quick, where the results that are checked need no more; the published runs are redone at their own size."""
 CONTROLS = {

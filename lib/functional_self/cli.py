@@ -154,17 +154,21 @@ def plan(
 
 @app.command()
 def reproduce(
-    chapter: Annotated[str | None, typer.Argument(help="One chapter; by default all of them.")] = None,
+    chapter: Annotated[list[str] | None, typer.Argument(help="Chapters; by default all of them.")] = None,
     preset: Annotated[str, typer.Option(help="The preset to re-execute at.")] = "quick",
     as_json: Json = False,
 ) -> None:
-    """Re-execute chapters on this machine and compare what they record with the published claims."""
+    """Re-execute chapters on this machine, several at once, and compare what they record with the published claims.
+
+    Example: functional-self reproduce 01-void 02-specification 03-persistence
+    """
     from functional_self.runs import chapter as chapters
     from functional_self.runs import claims, published
     from functional_self.runs.together import together
 
     rows: list[dict[str, Any]] = []
-    for done, executed in together([chapter] if chapter else chapters.chapters(), preset):
+    names = [chapters.load(name).name for name in dict.fromkeys(chapter or chapters.chapters())]
+    for done, executed in together(names, preset):
         manifest = done.manifest
         name = manifest["chapter"]
         published.note_local(name, done)

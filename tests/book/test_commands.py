@@ -77,7 +77,6 @@ def test_the_tutorial_works_to_the_letter(model, tmp_path, monkeypatch):
     before = published.pointers()["01-void"]
     script = "set -euo pipefail\n" + forward.replace(PLACE, str(model))
     environment = os.environ | {
-        "PYTHONPATH": str(checkout / "lib"),
         "FUNCTIONAL_SELF_CACHE": str(without_answers(tmp_path / "cache")),
     }
     done = subprocess.run(["bash", "-c", script], cwd=checkout, capture_output=True, text=True, env=environment)

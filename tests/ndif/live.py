@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from pathlib import Path
@@ -41,8 +42,9 @@ def server() -> Server:
 
 def without_answers(cache: Path) -> Path:
     """A new cache folder that holds the subjects of the user's and no answers."""
-    cache.mkdir()
-    (cache / "subjects").symlink_to(paths.cache() / "subjects")
+    cache.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (cache / "subjects").symlink_to(paths.cache() / "subjects")
     return cache
 
 

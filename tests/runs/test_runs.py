@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import cli_here, leftovers
+from conftest import cli_here, leftovers, refused
 from functional_self import paths
 from functional_self.runs import chapter as chapters
 from functional_self.runs import claims, execute, provenance, published
@@ -215,8 +215,9 @@ def test_chapters_are_reproduced_at_once_and_a_failing_one_is_named(project, mon
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["tiny", "tinier"]
     assert {p.name.rsplit("-", 1)[0] for p in (project / "runs").iterdir() if p.is_dir()} == {"tiny", "tinier"}
+    refused(cli_here("reproduce", "tiny", "tinyer"), "tinyer")
     other.write_text(other.read_text().replace("time.sleep(pause)", "raise ValueError('nothing here')"))
-    done = cli_here("reproduce")
+    done = cli_here("reproduce", "tiny", "tinier", "tiny")
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and "chapters/tinier.md" in last and "nothing here" in last, done.stderr
 

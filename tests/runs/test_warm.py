@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forked kernels 
 
 @pytest.fixture
 def served(monkeypatch):
-    """The environment of a process that forks kernels, of its own."""
+    """The environment of a process that forks kernels."""
     with warm.serving(os.environ) as more:
         for name, value in more.items():
             monkeypatch.setenv(name, value)
@@ -54,9 +54,19 @@ def test_what_a_copy_would_not_honour_is_started_anew(tmp_path, served, monkeypa
     assert not warm.spec(tmp_path / "none", {})
 
 
-def test_a_run_does_without_a_server_that_has_ended(project, monkeypatch):
+def test_kernels_of_this_session_are_forked(tmp_path):
+    """Whatever the tests before this one imported or set."""
+    import torch._inductor.config  # noqa: F401 - sets a variable
+
+    assert warm.spec(tmp_path, {})
+
+
+def test_a_run_does_without_a_server_that_has_ended(project, tmp_path, monkeypatch):
+    monkeypatch.delenv(warm.ADDRESS)
     with warm.serving(os.environ) as more:
+        assert not warm.spec(tmp_path, {})
         monkeypatch.setenv(warm.ADDRESS, more[warm.ADDRESS])
+        assert warm.spec(tmp_path, {})
     assert cli_here("run", "tiny").returncode == 0
 
 

@@ -39,7 +39,7 @@ def test_scores_equal_plain_transformers(smollm2, plain):
         Persona(id="specified", title="the specification"),
         Persona(id="pirate", title="a pirate", system="You are a pirate."),
     )
-    contexts = materials.contexts()
+    contexts = materials.contexts()[::2]
     table = score(smollm2, items, contexts=contexts, personas=personas, paraphrases=2)
     assert len(table) == len(items) * len(contexts) * 2 * 2 * 2
     system = {"specified": materials.specification("assistant").text, "pirate": "You are a pirate."}

@@ -118,6 +118,7 @@ def reliability(chapter: str) -> str:
         "reliability rho",
         f"Reliability by generalizability theory, from the variance components of n = {n} items; point estimates, no interval.",
         run,
+        (0.0, 0.5, 0.8, 1.0),
     )
 
 
@@ -193,16 +194,17 @@ def _label(wording: int, context: str, persona: str) -> str:
 
 def _marks(here: dict[str, Cells], limit: float, name: str) -> str:
     """A small plot: a line per wording, context and persona; filled marks where plus stood first, hollow where minus did."""
-    left, right, step = 142, 352, 15
+    left, right, top, step = 142, 352, 36, 15
     keys = list(here["subject"])
-    height = step * len(keys) + 62
+    height = top + step * len(keys) + 38
 
     def x(value: float) -> float:
         return (left + right) / 2 + value / limit * (right - left) / 2
 
-    parts = [f'<line x1="{x(0):.0f}" x2="{x(0):.0f}" y1="24" y2="{height - 34}" stroke="currentColor" />']
+    parts = [f'<line x1="{x(0):.0f}" x2="{x(0):.0f}" y1="{top}" y2="{height - 34}" stroke="currentColor" />']
+    parts.append('<text x="4" y="28">filled: the plus text stood first; hollow: the minus text did</text>')
     for place, key in enumerate(keys):
-        y = 34 + step * place
+        y = top + 10 + step * place
         parts.append(f'<text x="{left - 6}" y="{y + 3}" text-anchor="end">{_said(_label(*key))}</text>')
     for s, (who, found) in enumerate(here.items()):
         colour = COLOURS[s]
@@ -210,7 +212,7 @@ def _marks(here: dict[str, Cells], limit: float, name: str) -> str:
         for place, key in enumerate(keys):
             for value, filled in zip(found.get(key, ()), (True, False), strict=False):
                 if np.isfinite(value):
-                    parts.append(_mark(s, x(value), 32 + step * place + 4 * s, colour, filled))
+                    parts.append(_mark(s, x(value), top + 8 + step * place + 4 * s, colour, filled))
     bottom = height - 20
     parts.append(f'<line x1="{left}" x2="{right}" y1="{height - 34}" y2="{height - 34}" stroke="currentColor" />')
     for value in (-limit, 0.0, limit):
@@ -250,10 +252,12 @@ def _slider(
     unit: str,
     note: str,
     run: Run,
+    lines: Sequence[float] = (0.0, 0.5, 1.0),
 ) -> str:
     """Curves over the steps of a slider: a figure with a line at the chosen step, a sentence, and all values as a table.
 
-    A second slider chooses the curves' ``level`` where ``axes[1]`` names one. Shares and reliabilities: y runs from 0 to 1.
+    A second slider chooses the curves' ``level`` where ``axes[1]`` names one. Shares and reliabilities: y runs from 0 to 1,
+    with a line at each of ``lines``.
     """
     levels = list(dict.fromkeys(curve.level for curve in curves))
     names = list(dict.fromkeys(curve.name for curve in curves))
@@ -261,7 +265,7 @@ def _slider(
     start = min(3, len(steps) - 1)
     top, bottom = 24, 184
     parts = []
-    for value in (0.0, 0.5, 1.0):
+    for value in lines:
         y = bottom - value * (bottom - top)
         parts.append(f'<line class="fs-grid" x1="44" x2="344" y1="{y}" y2="{y}" stroke="currentColor" />')
         parts.append(f'<text x="38" y="{y + 3}" text-anchor="end">{value:g}</text>')

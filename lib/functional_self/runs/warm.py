@@ -25,9 +25,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ADDRESS = "FUNCTIONAL_SELF_KERNELS"
-SHELL = {"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL"}
-FREE = ("FUNCTIONAL_SELF_", "IPYTHONDIR", "JPY_", "JUPYTER_", "PIP_", "PYDEVD_", "PYTEST_", "TMPDIR", "TOKENIZERS_PARALLELISM")
-"""Variables, by how their names begin, that no library reads while it is imported."""
+SHELL = {"_", "COLUMNS", "LINES", "OLDPWD", "PATH", "PS1", "PWD", "SHLVL", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"}
+FREE = (
+    "FUNCTIONAL_SELF_",
+    "IPYTHONDIR",
+    "JPY_",
+    "JUPYTER_",
+    "NDIF_",
+    "PIP_",
+    "PYDEVD_",
+    "PYTEST_",
+    "TMPDIR",
+    "TOKENIZERS_PARALLELISM",
+    "TORCHINDUCTOR_CACHE_DIR",
+)
+"""Variables, by how their names begin, that no library reads while it is imported; nnsight does NDIF's, for jobs not ours."""
 LIBRARIES = (
     "matplotlib.backends.backend_svg",
     "matplotlib.figure",
@@ -49,9 +61,9 @@ def serving(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Keep a process that forks kernels; gives what is to be added to the environment of runs that use it.
 
     Only on Linux, where forking a process that has imported torch is safe as long as it has computed nothing. It imports when
-    first asked, and ends with this block or with the process that entered it.
+    first asked, and ends with this block or with the process that entered it. Where such a process is there already, it is used.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or os.environ.get(ADDRESS, "").endswith(_fingerprint(environment)):
         yield {}
         return
     name = f"functional-self-{secrets.token_hex(16)}"
@@ -85,7 +97,7 @@ def spec(folder: Path, changed: Mapping[str, str]) -> dict[str, str]:
 def _fingerprint(environment: Mapping[str, str]) -> str:
     """Of the Python and of all variables that a library may read while it is imported."""
     kept = {key: value for key, value in environment.items() if not key.startswith(FREE) and key not in SHELL}
-    said = json.dumps([sys.executable, sorted((kept | {"HF_HUB_DISABLE_TELEMETRY": "1"}).items())])
+    said = json.dumps([os.path.realpath(sys.prefix), sorted((kept | {"HF_HUB_DISABLE_TELEMETRY": "1"}).items())])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -94,9 +106,7 @@ def ask(name: str, arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as asking:
-        try:
-            asking.connect(f"\0{name}")
-        except OSError:  # its process has ended
+        if asking.connect_ex(f"\0{name}") or not _ours(asking):  # its process has ended
             os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])  # noqa: S606
         said = json.dumps({"arguments": arguments, "cwd": str(Path.cwd()), "environment": dict(os.environ)}).encode()
         socket.send_fds(asking, [struct.pack("!i", len(said))], [0, 1, 2])
@@ -118,8 +128,7 @@ def serve(number: int) -> None:
         if sys.stdin in ready:
             return
         asked, _ = listening.accept()
-        _, user, _ = struct.unpack("3i", asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if user != os.getuid():
+        if not _ours(asked):
             asked.close()
             continue
         if LIBRARIES[-1] not in sys.modules:
@@ -130,6 +139,12 @@ def serve(number: int) -> None:
             listening.close()
             _become(asked)
         asked.close()
+
+
+def _ours(connection: socket.socket) -> bool:
+    """Whether the other end is a process of this user: such an address has no permissions."""
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return bool(user == os.getuid())
 
 
 def _become(asked: socket.socket) -> None:
