@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from functional_self import paths
 from functional_self.subjects import forward
 from functional_self.subjects.base import Progress, Request
 from functional_self.subjects.jobs import SEEN
@@ -41,7 +42,7 @@ class PlannedSubject(RemoteSubject):
             fresh = {(r.messages, r.options): r for r in chunk if (r.messages, r.options) not in asked}
             if fresh:
                 super().option_logprobs(list(fresh.values()))
-            asked |= fresh.keys()
+            asked.update(fresh)
             self._count(items=len(fresh))
         return MockSubject("mock:planted", "", "planted").option_logprobs(requests, progress)
 
@@ -80,11 +81,11 @@ class PlannedSubject(RemoteSubject):
     ) -> Iterator[torch.Tensor]:
         """Counts; a layer's rows (N x D) and what patching changes (N x 3) are noise, the same every time.
 
-        Rows to patch go up as noise of their shape: what a chapter makes of two sources' equal noise would pack far too well.
+        Two subjects' noise differs, as what a chapter makes of equal rows would pack too well when it is sent back.
         """
-        generator, width = torch.Generator().manual_seed(0), self.model.config.hidden_size
-        for known in parts:
-            part = [(*batch[:3], *(torch.randn(rows.shape, generator=generator) for rows in batch[3:])) for batch in known]
+        seed, width = int(paths.digest(self.name, 8), 16), self.model.config.hidden_size
+        generator = torch.Generator().manual_seed(seed)
+        for part in parts:
             shapes = [(int(last.sum()), width) if kind == "rows" else (len(last), 3) for _, _, last, *_ in part]
             down = REPLIES + PER_NUMBER * sum(map(math.prod, shapes))
             tokens = sum(ids.numel() for ids, *_ in part)
