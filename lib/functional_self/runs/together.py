@@ -46,7 +46,7 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
     each = -(-len(names) // workers)
     order = [names[first] for start in range(each) for first in range(start, len(names), each)]
     with (
-        warm.serving(environment) as served,
+        warm.serving(environment, at_once=True) as served,
         ThreadPoolExecutor(workers) as pool,
         track(f"chapters at {preset}", len(names)) as advance,
     ):

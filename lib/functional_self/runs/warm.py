@@ -9,6 +9,8 @@ manifest lists the chapter's own modules only: ``serve`` is that process, ``ask`
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import hashlib
 import importlib
 import json
@@ -57,11 +59,11 @@ LIBRARIES = (
 
 
 @contextlib.contextmanager
-def serving(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def serving(environment: Mapping[str, str], at_once: bool = False) -> Iterator[dict[str, str]]:
     """Keep a process that forks kernels; gives what is to be added to the environment of runs that use it.
 
     Only on Linux, where forking a process that has imported torch is safe as long as it has computed nothing. It imports when
-    first asked, and ends with this block or with the process that entered it. Where such a process is there already, it is used.
+    first asked or ``at_once``, and ends with this block or with the process that entered it. One that is there already is used.
     """
     if sys.platform != "linux" or os.environ.get(ADDRESS, "").endswith(_fingerprint(environment)):
         yield {}
@@ -70,7 +72,7 @@ def serving(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"\0{name}")
         listening.listen(64)
-        command = [sys.executable, "-P", str(Path(__file__).resolve()), "serve", str(listening.fileno())]
+        command = [sys.executable, "-P", str(Path(__file__).resolve()), "serve", str(listening.fileno()), *["now"] * at_once]
         started = {**environment, "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()], env=started)
         try:
@@ -116,13 +118,13 @@ def ask(name: str, arguments: list[str]) -> None:
                 return
 
 
-def serve(number: int) -> None:
-    """Import the libraries when first asked, then fork a kernel for everyone of this user who asks, until standard input ends."""
-    import gc
-
+def serve(number: int, at_once: bool) -> None:
+    """Import the libraries, at once or when first asked; fork a kernel for everyone of this user who asks, until input ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended kernels leave nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for who asked
     listening = socket.socket(fileno=number)
+    if at_once:
+        _import()
     while True:
         ready, _, _ = select.select([sys.stdin, listening], [], [])
         if sys.stdin in ready:
@@ -131,14 +133,18 @@ def serve(number: int) -> None:
         if not _ours(asked):
             asked.close()
             continue
-        if LIBRARIES[-1] not in sys.modules:
-            for library in LIBRARIES:
-                importlib.import_module(library)
-            gc.freeze()
+        _import()
         if os.fork() == 0:
             listening.close()
             _become(asked)
         asked.close()
+
+
+@functools.cache
+def _import() -> None:
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    gc.freeze()
 
 
 def _ours(connection: socket.socket) -> bool:
@@ -183,4 +189,4 @@ def _become(asked: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[2])) if sys.argv[1] == "serve" else ask(sys.argv[2], sys.argv[3:])
+    serve(int(sys.argv[2]), "now" in sys.argv[3:]) if sys.argv[1] == "serve" else ask(sys.argv[2], sys.argv[3:])
