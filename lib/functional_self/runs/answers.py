@@ -208,9 +208,9 @@ def reasons(root: Path, chapter: str) -> tuple[str, ...]:
 
 
 @cache
-def judged(root: Path) -> list[dict[str, Any]]:
-    """Every expectation of a project with its verdicts, once a build: judging reads every run and what it depends on."""
-    return claims.verdicts(stale=lambda chapter: bool(reasons(root, chapter)))
+def judged(root: Path, chapter: str = "") -> list[dict[str, Any]]:
+    """Every expectation of a project, or of a chapter, with its verdicts, once a build: judging reads runs and their inputs."""
+    return claims.verdicts(chapter or None, stale=lambda name: bool(reasons(root, name)))
 
 
 def _table(run: Run) -> list[dict[str, str]]:
