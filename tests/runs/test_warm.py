@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +25,11 @@ def served(monkeypatch):
         for name, value in more.items():
             monkeypatch.setenv(name, value)
         yield
+
+
+def children() -> set[str]:
+    """Processes that this thread has started."""
+    return set(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
 
 
 def where(said: str) -> str:
@@ -62,12 +69,18 @@ def test_kernels_of_this_session_are_forked(tmp_path):
 
 
 def test_a_run_does_without_a_server_that_has_ended(project, tmp_path, monkeypatch):
+    """Killed before it forked a kernel, and gone without a trace."""
     monkeypatch.delenv(warm.ADDRESS)
+    before = children()
     with warm.serving(os.environ) as more:
         assert not warm.spec(tmp_path, {})
         monkeypatch.setenv(warm.ADDRESS, more[warm.ADDRESS])
         assert warm.spec(tmp_path, {})
-    assert cli_here("run", "tiny").returncode == 0
+        [process] = children() - before
+        os.kill(int(process), signal.SIGSTOP)
+        threading.Timer(5, os.kill, (int(process), signal.SIGKILL)).start()
+        assert cli_here("run", "tiny").returncode == 0
+    assert cli_here("run", "tiny", "--force").returncode == 0
 
 
 def test_a_forked_kernel_ends_with_who_asked_for_it(project, served):

@@ -75,10 +75,10 @@ def serving(environment: Mapping[str, str], at_once: bool = False) -> Iterator[d
         command = [sys.executable, "-P", str(Path(__file__).resolve()), "serve", str(listening.fileno()), *["now"] * at_once]
         started = {**environment, "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()], env=started)
-        try:
-            yield {ADDRESS: f"{name} {_fingerprint(environment)}"}
-        finally:
-            process.communicate()
+    try:
+        yield {ADDRESS: f"{name} {_fingerprint(environment)}"}
+    finally:
+        process.communicate()
 
 
 def spec(folder: Path, changed: Mapping[str, str]) -> dict[str, str]:
@@ -104,18 +104,22 @@ def _fingerprint(environment: Mapping[str, str]) -> str:
 
 
 def ask(name: str, arguments: list[str]) -> None:
-    """Have a kernel forked with this process's environment and streams, and live as long as it does."""
+    """Have a kernel forked with this process's environment and streams, and live as long as it does; without one, become one."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = os.getppid()
-    with socket.socket(socket.AF_UNIX) as asking:
-        if asking.connect_ex(f"\0{name}") or not _ours(asking):  # its process has ended
-            os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])  # noqa: S606
-        said = json.dumps({"arguments": arguments, "cwd": str(Path.cwd()), "environment": dict(os.environ)}).encode()
-        socket.send_fds(asking, [struct.pack("!i", len(said))], [0, 1, 2])
-        asking.sendall(said)
-        while not select.select([asking], [], [], 1.0)[0]:
-            if os.getppid() != parent:
-                return
+    parent, forked = os.getppid(), False
+    said = json.dumps({"arguments": arguments, "cwd": str(Path.cwd()), "environment": dict(os.environ)}).encode()
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(f"\0{name}")
+        if _ours(asking):
+            socket.send_fds(asking, [struct.pack("!i", len(said))], [0, 1, 2])
+            asking.sendall(said)
+            while os.getppid() == parent:
+                if select.select([asking], [], [], 1.0)[0]:
+                    if not asking.recv(1):
+                        break
+                    forked = True
+    if not forked and os.getppid() == parent:
+        os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])  # noqa: S606
 
 
 def serve(number: int, at_once: bool) -> None:
@@ -159,6 +163,7 @@ def _become(asked: socket.socket) -> None:
     import tempfile
 
     size, streams, _, _ = socket.recv_fds(asked, 4, 3)
+    asked.sendall(b"!")
     with asked.makefile("rb") as stream:
         wanted = json.loads(stream.read(struct.unpack("!i", size)[0]))
 
