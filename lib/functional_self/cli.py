@@ -53,6 +53,7 @@ for command in (
 
 @app.command()
 def run(
+    context: typer.Context,
     chapter: Annotated[str | None, typer.Argument(help="A chapter's name, as in chapters/NAME.md; none with --grid.")] = None,
     grid: Annotated[Path | None, typer.Option(help="A file of many runs: chapters, preset, over and parameters.")] = None,
     preset: Annotated[str, typer.Option(help="A preset of params/: quick, laptop or published.")] = "quick",
@@ -78,6 +79,9 @@ def run(
 
     Example: functional-self run 01-void --preset laptop -p subjects=/models/mine
     """
+    from functional_self.runs import warm
+
+    context.with_resource(warm.ahead())  # the kernel's libraries are imported beside our own
     from functional_self.runs import chapter as chapters
     from functional_self.runs import execute, published
 

@@ -232,7 +232,8 @@ def _execute(
         | ({REDO_FROM: str(redo)} if redo else {})
         | ({RECOMPUTE: "1"} if force else {})
     )
-    environment |= warm.spec(scratch / "jupyter-data", environment)
+    if environment[subjects.DEVICE] == "cpu":  # another device may not survive a fork
+        environment |= warm.spec(scratch / "jupyter-data", environment)
     (scratch / "jupyter").mkdir()
     profile = scratch / "ipython" / "profile_default"
     profile.mkdir(parents=True)
