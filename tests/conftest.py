@@ -231,7 +231,7 @@ def pytest_configure(config):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         served = contextlib.ExitStack()
         config.add_cleanup(served.close)
-        os.environ.update(served.enter_context(warm.serving(os.environ)))
+        served.enter_context(warm.ahead(at_once=False))
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -171,8 +171,9 @@ def reproduce(
     from functional_self.runs.together import together
 
     rows: list[dict[str, Any]] = []
-    names = [chapters.load(name).name for name in dict.fromkeys(chapter or chapters.chapters())]
-    for done, executed in together(names, preset):
+    for name in chapter or ():
+        chapters.load(name)  # an unknown one is refused before anything runs
+    for done, executed in together(list(dict.fromkeys(chapter or chapters.chapters())), preset):
         manifest = done.manifest
         name = manifest["chapter"]
         published.note_local(name, done)

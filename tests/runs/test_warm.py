@@ -19,11 +19,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forked kernels 
 
 
 @pytest.fixture
-def served(monkeypatch):
+def served():
     """The environment of a process that forks kernels."""
-    with warm.serving(os.environ) as more:
-        for name, value in more.items():
-            monkeypatch.setenv(name, value)
+    with warm.ahead():
         yield
 
 

@@ -169,7 +169,7 @@ def forks(found: Iterable[Line]) -> Iterator[Line]:
 
 def expected(claim: str) -> list[dict[str, Any]]:
     """The expectations of ``claims/*.yml`` that belong to a claim, with both verdicts and the published one's ``outcome``."""
-    rows = [row for row in judged(paths.root()) if row["thread"] == claim]
+    rows = [row for row in judged(paths.root(), "") if row["thread"] == claim]
     return [row | {"outcome": _AS_EXPECTED.get(row["published"]["verdict"], "not run")} for row in rows]
 
 
@@ -208,8 +208,8 @@ def reasons(root: Path, chapter: str) -> tuple[str, ...]:
 
 
 @cache
-def judged(root: Path, chapter: str = "") -> list[dict[str, Any]]:
-    """Every expectation of a project, or of a chapter, with its verdicts, once a build: judging reads runs and their inputs."""
+def judged(root: Path, chapter: str) -> list[dict[str, Any]]:
+    """Every expectation of a chapter, or with "" of a project, with its verdicts, once a build: judging reads runs and inputs."""
     return claims.verdicts(chapter or None, stale=lambda name: bool(reasons(root, name)))
 
 

@@ -65,7 +65,8 @@ def serving(environment: Mapping[str, str], at_once: bool = False) -> Iterator[d
     Only on Linux, where forking a process that has imported torch is safe as long as it has computed nothing. It imports when
     first asked or ``at_once``, and ends with this block or with the process that entered it. One that is there already is used.
     """
-    if sys.platform != "linux" or os.environ.get(ADDRESS, "").endswith(_fingerprint(environment)):
+    fingerprint = _fingerprint(environment)
+    if sys.platform != "linux" or os.environ.get(ADDRESS, "").endswith(fingerprint):
         yield {}
         return
     name = f"functional-self-{secrets.token_hex(16)}"
@@ -76,16 +77,16 @@ def serving(environment: Mapping[str, str], at_once: bool = False) -> Iterator[d
         started = {**environment, "HF_HUB_DISABLE_TELEMETRY": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()], env=started)
     try:
-        yield {ADDRESS: f"{name} {_fingerprint(environment)}"}
+        yield {ADDRESS: f"{name} {fingerprint}"}
     finally:
         process.kill()
         process.communicate()
 
 
 @contextlib.contextmanager
-def ahead() -> Iterator[None]:
-    """Keep such a process for this one's own runs; it imports while the first of them gets ready."""
-    with serving(os.environ, at_once=True) as more:
+def ahead(at_once: bool = True) -> Iterator[None]:
+    """Keep such a process for this one's own runs; ``at_once`` it imports while the first of them gets ready."""
+    with serving(os.environ, at_once) as more:
         os.environ.update(more)
         try:
             yield
