@@ -226,10 +226,10 @@ def content_plot(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def bias_plot(biases: pd.DataFrame, label: str = "nats") -> Figure:
+def bias_plot(biases: pd.DataFrame) -> Figure:
     """What an answer follows besides content: mean position bias and acquiescence in nats with 95% intervals.
 
-    Columns subject, measure, estimate, low, high, n; ``label`` names the axis.
+    Columns subject, measure, estimate, low, high, n.
     """
     measures = list(dict.fromkeys(biases["measure"]))
     subjects = list(dict.fromkeys(biases["subject"]))
@@ -244,7 +244,7 @@ def bias_plot(biases: pd.DataFrame, label: str = "nats") -> Figure:
         axes.axvline(0, color=INK, lw=0.8)
         axes.set_yticks(range(len(measures)), measures)
         axes.set_ylim(len(measures) - 0.5, -0.5)
-        axes.set_xlabel(f"{label} (mean over items, 95% interval by item family)", loc="right")
+        axes.set_xlabel("nats (mean over items, 95% interval by item family)", loc="right")
         figure.legend(loc="outside upper left", ncols=3, fontsize=9)
     return figure
 

@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
 def parts(result: dict[str, Any]) -> dict[str, str]:
     """What prose can show of a result beside its value, by what follows its name: ``.interval``, ``.n`` and ``.full``."""
     value, bounds, n = shown(result["value"]), result["interval"], result["n"]
-    between = f"[{bounds[0]:z.2f}, {bounds[1]:z.2f}]" if bounds else "no interval"
+    between = f"[{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else "no interval"
     full = " ".join(x for x in (value, between if bounds else "", result["unit"]) if x)
     return {".interval": between, ".n": str(n) if n is not None else "not stated", ".full": full}
 
