@@ -123,7 +123,8 @@ def subject(manifest: dict[str, Any], about: str) -> str:
     last = about.rpartition(", ")[2]
     if last in named:
         return str(last)
-    if last == "organisms":
+    planted = "+" in str(parameters.get("interpreters", ""))  # adapters, as this project's are, and not models of their own
+    if last == "organisms" or (last == "interpreters" and planted):
         return f"{next(iter(named), 'none')}+organisms"
     if asked := parameters.get("subjects") or parameters.get("subject"):
         return str(asked if isinstance(asked, str) else asked[0])
