@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import functools
 import json
 import os
 import re
@@ -239,17 +240,24 @@ def _execute(
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG)
     with _environment(environment), _bar(chapter.name, progress):
+        run = functools.partial(
+            papermill.execute_notebook,
+            str(scratch / "source.ipynb"),
+            None,
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(paths.root()),
+            iopub_timeout=60,  # four seconds are too few for a busy machine
+            shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
+        )
         try:
-            return papermill.execute_notebook(
-                str(scratch / "source.ipynb"),
-                None,
-                parameters=parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(paths.root()),
-                iopub_timeout=60,  # four seconds are too few for a busy machine
-                shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
-            )
+            try:
+                return run()
+            except RuntimeError as error:  # as where another process took a port that was chosen for it: nothing has run yet
+                if "before replying to kernel_info" not in str(error):
+                    raise
+                return run()
         except PapermillExecutionError as error:
             trace = re.sub(r"\x1b\[[0-9;]*m", "", error.evalue)
             said = f"{error.ename}: {' '.join(trace.split())}"
