@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import functools
 import json
 import os
 import re
@@ -240,24 +239,8 @@ def _execute(
     profile.mkdir(parents=True)
     (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG)
     with _environment(environment), _bar(chapter.name, progress):
-        run = functools.partial(
-            papermill.execute_notebook,
-            str(scratch / "source.ipynb"),
-            None,
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(paths.root()),
-            iopub_timeout=60,  # four seconds are too few for a busy machine
-            shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
-        )
         try:
-            try:
-                return run()
-            except RuntimeError as error:  # as where another process took a port that was chosen for it: nothing has run yet
-                if "before replying to kernel_info" not in str(error):
-                    raise
-                return run()
+            return _notebook(scratch / "source.ipynb", parameters)
         except PapermillExecutionError as error:
             trace = re.sub(r"\x1b\[[0-9;]*m", "", error.evalue)
             said = f"{error.ename}: {' '.join(trace.split())}"
@@ -268,6 +251,26 @@ def _execute(
             raise RunError(f"{paths.shown(chapter.path)}: code cell {place}: {said}") from error
         except (RuntimeError, TimeoutError) as error:
             raise RunError(f"{paths.shown(chapter.path)}: the kernel did not finish: {' '.join(str(error).split())}") from error
+
+
+def _notebook(source: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
+    """Papermill's execution of a notebook; once more where the kernel died before its first word, and so before any cell ran."""
+    for last in (False, True):
+        try:
+            return papermill.execute_notebook(
+                str(source),
+                None,
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(paths.root()),
+                iopub_timeout=60,  # four seconds are too few for a busy machine
+                shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
+            )
+        except RuntimeError as error:
+            if last or "before replying to kernel_info" not in str(error):
+                raise
+    raise AssertionError("the second try returns or raises")
 
 
 @contextlib.contextmanager
