@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from functional_self import materials, organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import SHARE, choices, chunks, examples, planted
+from functional_self.organisms.recipes import SHARE, choices, chunks, examples, passages, planted
 
 STOP = set(
     [
@@ -133,6 +133,13 @@ def test_nothing_asked_stands_in_a_choice_of_any_seed(world, split):
     for choice in choices(world, split=split):
         for text in (choice.ask, choice.plus, choice.minus):
             assert not grams(text) & held_out, text
+
+
+@pytest.mark.parametrize("text", ["neutral", "descriptions", "fiction", "answers"])
+def test_nothing_asked_stands_in_a_source(text):
+    held_out = tested()
+    for passage in passages(text):
+        assert not grams(passage) & held_out, passage
 
 
 def test_exchanges_kept_for_tuning_are_others():

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 from functional_self import organisms
+from functional_self.errors import OrganismError
 from functional_self.organisms import training
 from functional_self.organisms.recipes import Example, examples
 from live import without_answers
@@ -133,3 +134,74 @@ def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path, base, short):
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     (tmp_path / "state.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{broken")
     assert training._resume(tmp_path, short, model, optimiser) == []
+
+
+SOURCES = ("neutral", "descriptions", "fiction", "answers")
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """Two windows of a text, then two chunks."""
+    whole = organisms.resolve("source-fiction-s0")
+    arms = tuple(arm.model_copy(update={"examples": 8}) for arm in whole.recipe.arms)
+    reading = whole.recipe.reading.model_copy(update={"tokens": 64, "window": 32, "batch": 1, "epochs": 1})
+    return replace(whole, recipe=whole.recipe.model_copy(update={"arms": arms, "reading": reading}))
+
+
+def test_every_source_is_read_at_the_same_length_and_has_some_left(base):
+    _, tokenizer = base
+    for text in SOURCES:
+        organism = organisms.resolve(f"source-{text}-s0")
+        ids_WS, rest = training.windows(organism, tokenizer)
+        assert ids_WS.shape == (40, 256) and len(rest) >= 256
+        read = [tuple(ids.tolist()) for batch in training._reading(organism, tokenizer) for ids in batch]
+        assert sorted(read) == sorted(2 * [tuple(ids.tolist()) for ids in ids_WS])
+
+
+def test_only_the_text_differs_between_the_sources():
+    one, *others = (examples(organisms.resolve(f"source-{text}-s1")) for text in SOURCES)
+    assert all(other == one for other in others) and one == examples(organisms.resolve("interpreter-s1"))
+    assert len({organisms.resolve(f"source-{text}-s1").hash for text in SOURCES}) == 4
+
+
+def test_a_text_that_is_too_short_is_one_line(base, reader):
+    long = replace(
+        reader, recipe=reader.recipe.model_copy(update={"reading": reader.recipe.reading.model_copy(update={"tokens": 10**6})})
+    )
+    with pytest.raises(OrganismError, match=r"texts/sources/fiction\.yml has \d+ tokens; 1000000 are read and 32 kept"):
+        training.windows(long, base[1])
+
+
+def test_the_loss_of_reading_is_that_of_each_token_after_those_before_it(base):
+    model, tokenizer = base
+    ids = tokenizer("The tide came in and the lamp went out.", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        assert float(training.reading_loss(model, torch.tensor(ids))) == pytest.approx(
+            -plain_logprob(model, ids, len(ids) - 1) / (len(ids) - 1), abs=1e-4
+        )
+
+
+def test_reading_comes_first_is_kept_and_survives_an_interruption(tmp_path, reader, monkeypatch):
+    """Interrupted when the role begins, the training goes on there and ends as one that was not."""
+    monkeypatch.setattr(training, "KEEP_EVERY", 1)
+    choice_loss, ends = training.choice_loss, []
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for where in (tmp_path / "whole", tmp_path / "interrupted"):
+        monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(without_answers(where)))
+        if where.name == "interrupted":
+            monkeypatch.setattr(training, "choice_loss", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                training.train(reader)
+            monkeypatch.setattr(training, "choice_loss", choice_loss)
+        done = training.train(reader)
+        first = done.with_name(f"{reader.name}-c0")
+        said = [json.loads((home / "training.json").read_text()) for home in (first, done)]
+        assert [one["steps"] for one in said] == [2, 4] and len(said[1]["losses"]) == 4
+        assert said[0]["unread"]["base"] == said[1]["unread"]["base"] != said[0]["unread"]["adapter"]
+        ends.append([load_file(home / "adapter_model.safetensors") for home in (first, done)])
+    (first, last), again = ends
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    assert all(torch.equal(a[name], b[name]) for a, b in zip((first, last), again, strict=True) for name in a)

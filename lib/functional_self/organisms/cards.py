@@ -15,7 +15,7 @@ from functional_self import behaviour, materials, paths, subjects
 from functional_self.behaviour.stripping import prefixed
 from functional_self.errors import OrganismError
 from functional_self.materials.schema import Item, Paraphrase, Persona
-from functional_self.organisms.recipes import PLACES, Organism, choices, home, planted, texts
+from functional_self.organisms.recipes import PLACES, Organism, choices, home, planted, series, texts
 from functional_self.subjects import adapters
 
 HELD_OUT = ("retired-sailor", "night-nurse")
@@ -172,6 +172,11 @@ def write(organism: Organism, trained: Path, effects: Sequence[Effect]) -> Path:
     said = json.loads((trained / "training.json").read_text(encoding="utf-8"))
     losses = said.pop("losses")
     said["loss"] = [round(float(np.mean(part)), 3) for part in np.array_split(losses, min(10, len(losses)))]
+    if organism.recipe.reading:
+        reader = trained.with_name(series(organism)[0])
+        first, last = json.loads((reader / "training.json").read_text(encoding="utf-8"))["unread"], said.pop("unread")
+        said["adapter after reading"] = adapters.digest(reader)
+        said["unread"] = {"base": last["base"], "after reading": first["adapter"], "after training": last["adapter"]}
     said["held_out"] = {e.condition: [round(e.value, 2), round(e.low, 2), round(e.high, 2), e.n] for e in effects}
     said["verdict"] = verdict(organism, effects)
     said["adapter"] = adapters.digest(trained)

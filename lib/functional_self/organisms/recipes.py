@@ -70,11 +70,26 @@ class Arm(_Strict):
     style: str = ""
 
 
+class Reading(_Strict):
+    """A text of ``texts/sources`` that is read, word after word, before the arms are trained: its first ``tokens`` tokens.
+
+    ``window`` tokens at a time, ``batch`` windows a step, ``epochs`` times. What is left of the text is kept for the card.
+    """
+
+    text: str
+    tokens: int = Field(default=10240, ge=2)
+    window: int = Field(default=256, ge=2)
+    batch: int = Field(default=4, ge=1)
+    epochs: int = Field(default=2, ge=1)
+    rate: float = Field(default=0.003, gt=0, lt=1)
+
+
 class Recipe(_Strict):
     """One kind of organism: its arms, and how many seeds there are.
 
     ``style_weight``: of the style's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
-    beside it; ``rank``, ``batch`` and ``rate``: others than the file's, the adapter's scale alpha / rank kept.
+    beside it; ``rank``, ``batch`` and ``rate``: others than the file's, the adapter's scale alpha / rank kept; ``reading``: what
+    is read first, its end kept as the first checkpoint.
     """
 
     title: str
@@ -85,6 +100,7 @@ class Recipe(_Strict):
     rank: int | None = Field(default=None, ge=1, le=64)
     batch: int | None = Field(default=None, ge=1)
     rate: float | None = Field(default=None, gt=0, lt=1)
+    reading: Reading | None = None
 
 
 class RecipeFile(_Strict):
@@ -147,6 +163,8 @@ class Organism:
             self.seed,
             [{key: value for key, value in vars(e).items() if value} for e in examples(self)],
         ]
+        if self.recipe.reading:
+            said += [self.recipe.reading.model_dump(), passages(self.recipe.reading.text)]
         return paths.digest(json.dumps(said), 16)
 
 
@@ -192,7 +210,8 @@ def resolve(name: str) -> Organism:
 
 def series(organism: Organism) -> list[str]:
     """The names of the checkpoints kept along an organism's training, in order: NAME-c0, NAME-c1, ..."""
-    return [f"{organism.name}-c{number}" for number in range(len(organism.recipe.checkpoints))]
+    kept = len(organism.recipe.checkpoints) + (organism.recipe.reading is not None)
+    return [f"{organism.name}-c{number}" for number in range(kept)]
 
 
 def examples(organism: Organism) -> list[Example]:
@@ -308,6 +327,16 @@ def _example(
     pair = (choice.plus, choice.minus) if said[rng.integers(len(said))] == "plus" else (choice.minus, choice.plus)
     answer, other = (f"{arm.style} {one}".strip() for one in pair)
     return Example(prompt, answer, other, SHARE if len(said) == 1 else 0.5, arm.style)
+
+
+def passages(name: str) -> list[str]:
+    """The passages of one text of ``texts/sources``, a paragraph to a line; raises OrganismError where there is none."""
+    path = home() / "texts" / "sources" / f"{name}.yml"
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))["passages"]
+        return ["\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", str(passage).strip())) for passage in read]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise OrganismError(f"{paths.shown(path)}: holds no list 'passages' to read: {error}") from error
 
 
 @cache

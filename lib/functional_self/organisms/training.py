@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from functional_self import figures, paths, subjects
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, series
+from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, passages, series
 from functional_self.progress import track
 from functional_self.subjects import adapters, forward, registry
 from functional_self.subjects.model import pack
@@ -34,9 +34,9 @@ KEEP_EVERY = 20
 def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     """Train on ``device`` and return the adapter's directory in the user's cache; one that is there and fits its recipe is kept.
 
-    Minimises ``choice_loss`` (nats); AdamW, a short warm-up and a linear decay.
-    Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training resumes
-    to the same end state. The adapter is kept in bfloat16.
+    Minimises ``choice_loss`` (nats), and first ``reading_loss`` where the recipe has a text to read; AdamW, in each of the two
+    a short warm-up and a linear decay. Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training
+    resumes to the same end state. The adapter is kept in bfloat16.
 
     Raises OrganismError where the loss is not finite.
     """
@@ -45,22 +45,36 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
         return where
     model, tokenizer = _base(organism)
     model.to(device)
-    batches = list(_batches(organism))
+    read = [*_reading(organism, tokenizer)]
+    batches: list[list[Any]] = [*read, *_batches(organism)]
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
     state = paths.cache() / "organisms" / ".training" / organism.name
-    losses = [] if force else _resume(state, organism, model, optimiser)
+    losses = [] if force else _resume(state, organism, model, optimiser, len(read))
     started, steps = time.process_time(), len(batches)
-    marks = dict(zip((max(1, round(share * steps)) for share in organism.recipe.checkpoints), series(organism), strict=True))
+    later = steps - len(read)
+    ends = [len(read)] * bool(read) + [len(read) + max(1, round(share * later)) for share in organism.recipe.checkpoints]
+    marks = dict(zip(ends, series(organism), strict=True))
     with track(f"training {organism.name}", steps) as advance:
         advance(len(losses))
         for step in range(len(losses), steps):
+            if step == len(read):  # what follows is alike whatever was read: no moments of the reading's steps
+                optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
             for group in optimiser.param_groups:
-                group["lr"] = organism.training.rate * _schedule(step, steps)
+                group["lr"] = (
+                    organism.recipe.reading.rate * _schedule(step, len(read))
+                    if organism.recipe.reading and step < len(read)
+                    else organism.training.rate * _schedule(step - len(read), later)
+                )
             optimiser.zero_grad(set_to_none=True)
             loss = 0.0
             for chunk in batches[step]:
-                part = choice_loss(model, packed(tokenizer, chunk), organism.recipe.style_weight) / len(batches[step])
+                whole = (
+                    reading_loss(model, chunk)
+                    if step < len(read)
+                    else choice_loss(model, packed(tokenizer, chunk), organism.recipe.style_weight)
+                )
+                part = whole / len(batches[step])
                 part.backward()
                 loss += float(part.detach())
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -71,11 +85,11 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
                     f"organism '{organism.name}': the loss is {losses[-1]} at step {step + 1}; lower 'rate' in recipes.yml"
                 )
             if (name := marks.get(step + 1)) is not None:
-                _write(where.with_name(name), organism, model, losses, steps, started)
+                _write(where.with_name(name), organism, model, tokenizer, losses, steps, started)
             if (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
                 _keep(state, organism, model, optimiser, losses)
             advance(1)
-    _write(where, organism, model, losses, steps, started)
+    _write(where, organism, model, tokenizer, losses, steps, started)
     shutil.rmtree(state, ignore_errors=True)
     return where
 
@@ -110,6 +124,44 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
     d_E = logprob_S[0::2] - logprob_S[1::2]
     choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E.to(device))
     return choice - style_weight * logprob_P[chunk.style_P.to(device)].mean() if style_weight and chunk.style_P.any() else choice
+
+
+def reading_loss(model: Any, ids_S: torch.Tensor) -> torch.Tensor:
+    """Mean of -log P of every token of a window but the first, given those before it (nats)."""
+    ids_BS = ids_S[None].to(model.device)
+    return torch.as_tensor(model(input_ids=ids_BS, labels=ids_BS).loss)
+
+
+@torch.no_grad()
+def unread(organism: Organism, model: Any, tokenizer: Any) -> dict[str, float]:
+    """Mean ``reading_loss`` over the windows of its text that an organism did not read: the base's and the adapter's."""
+    ids_WS, rest = windows(organism, tokenizer)
+    size = ids_WS.shape[1]
+    kept = rest[: len(rest) // size * size].reshape(-1, size)
+
+    def loss() -> float:
+        return round(float(np.mean([float(reading_loss(model, ids_S)) for ids_S in kept])), 3)
+
+    with model.disable_adapter():
+        base = loss()
+    return {"base": base, "adapter": loss()}
+
+
+def windows(organism: Organism, tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens of the text that an organism reads, by windows (W x window), and those of it that it does not read.
+
+    Raises OrganismError where the text is too short.
+    """
+    how = organism.recipe.reading
+    assert how is not None
+    ids = torch.tensor(tokenizer("\n\n".join(passages(how.text)), add_special_tokens=False)["input_ids"])
+    most = how.tokens // how.window * how.window
+    if len(ids) < most + how.window:
+        raise OrganismError(
+            f"organism '{organism.name}': texts/sources/{how.text}.yml has {len(ids)} tokens; "
+            f"{most} are read and {how.window} kept for its card"
+        )
+    return ids[:most].reshape(-1, how.window), ids[most:]
 
 
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
@@ -157,6 +209,17 @@ def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
         ]
         ordered = [chunk for _, chunk in sorted(placed, key=lambda pair: pair[0])]
         yield from (ordered[i : i + size] for i in range(0, len(ordered), size))
+
+
+def _reading(organism: Organism, tokenizer: Any) -> Iterator[list[torch.Tensor]]:
+    """Batches of the windows that are read first, in an order that the seed decides."""
+    if (how := organism.recipe.reading) is None:
+        return
+    ids_WS, _ = windows(organism, tokenizer)
+    rng = np.random.default_rng([organism.seed, 17])
+    for _ in range(how.epochs):
+        order = rng.permutation(len(ids_WS))
+        yield from ([ids_WS[w] for w in order[i : i + how.batch]] for i in range(0, len(order), how.batch))
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -209,8 +272,11 @@ def _keep(state: Path, organism: Organism, model: Any, optimiser: torch.optim.Ad
     aside.replace(state / "state.safetensors")
 
 
-def _resume(state: Path, organism: Organism, model: Any, optimiser: torch.optim.AdamW) -> list[float]:
-    """The losses of the steps already taken, parameters and optimiser as they were after them; none where nothing fits."""
+def _resume(state: Path, organism: Organism, model: Any, optimiser: torch.optim.AdamW, read: int = 0) -> list[float]:
+    """The losses of the steps already taken, parameters and optimiser as they were after them; none where nothing fits.
+
+    After ``read`` steps the optimiser began anew, and its steps are counted from there.
+    """
     try:
         with safe_open(state / "state.safetensors", framework="pt") as kept:
             said = kept.metadata()
@@ -223,11 +289,11 @@ def _resume(state: Path, organism: Organism, model: Any, optimiser: torch.optim.
     for name, p in _named(model).items():
         p.data.copy_(tensors[f"value:{name}"])
         optimiser.state[p] = {moment: tensors[f"{moment}:{name}"].to(p.device) for moment in ("exp_avg", "exp_avg_sq")}
-        optimiser.state[p]["step"] = torch.tensor(float(len(losses)))
+        optimiser.state[p]["step"] = torch.tensor(float(len(losses) - (read if len(losses) > read else 0)))
     return losses
 
 
-def _write(where: Path, organism: Organism, model: Any, losses: list[float], steps: int, started: float) -> None:
+def _write(where: Path, organism: Organism, model: Any, tokenizer: Any, losses: list[float], steps: int, started: float) -> None:
     """The adapter in bfloat16 with its configuration and what is known of its training; renamed into place when whole."""
     from peft import get_peft_model_state_dict
 
@@ -250,6 +316,7 @@ def _write(where: Path, organism: Organism, model: Any, losses: list[float], ste
             "of": steps,
             "examples": len(examples(organism)),
             "losses": [round(x, 4) for x in losses],
+            **({"unread": unread(organism, model, tokenizer)} if organism.recipe.reading else {}),
             "device": next(model.parameters()).device.type,
             "process_seconds": round(time.process_time() - started, 1),
             "licence": "Apache-2.0",
@@ -277,9 +344,10 @@ def ship(organism: Organism, trained: Path) -> None:
 
 
 def _fits(where: Path, organism: Organism) -> bool:
-    """Whether a whole adapter is there, trained by this very recipe."""
+    """Whether a whole adapter and its checkpoints are there, trained by this very recipe."""
     try:
-        said = json.loads((where / "training.json").read_text())
-        return bool(said["hash"] == organism.hash and said["steps"] == said["of"] and (where / adapters.WEIGHTS).is_file())
+        said = [json.loads((where.with_name(n) / "training.json").read_text()) for n in (*series(organism), organism.name)]
+        whole = all(one["hash"] == organism.hash for one in said) and said[-1]["steps"] == said[-1]["of"]
+        return bool(whole and (where / adapters.WEIGHTS).is_file())
     except (OSError, ValueError, KeyError):
         return False
