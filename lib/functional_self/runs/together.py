@@ -18,22 +18,22 @@ COMMAND = (sys.executable, "-c", "from functional_self.cli import main; main()",
 
 
 def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[execute.Run, bool]]:
-    """Execute chapters as ``execute.run`` does, as many at once as there are processors (four at most), in their order.
+    """Execute chapters as ``execute.run`` does, one more at once than there are processors (four at most), in their order.
 
-    Each has a process of its own and its share of the threads: small forward passes gain little from a second one. A worker
-    takes neighbouring chapters, which ask some of the same questions and find the answers kept. Yields each chapter's run and
-    whether it was executed now.
+    Each has a process of its own and its share of the threads, one at least: small forward passes gain little from a second one,
+    and with one chapter more than processors none of these is idle while the last one runs. A worker takes neighbouring chapters,
+    which ask some of the same questions and find the answers kept. Yields each chapter's run and whether it was executed now.
 
     Raises:
         RunError: a chapter failed; the message is that of ``execute.run``.
     """
     processors = os.cpu_count() or 1
-    workers = min(len(names), processors, 4)
-    if workers < 2:
+    workers = min(len(names), processors + 1, 4)
+    if workers < 2 or processors < 2:
         for name in names:
             yield execute.run(chapter.load(name), preset)
         return
-    environment = {**os.environ, "OMP_NUM_THREADS": str(processors // workers)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, processors // workers))}
 
     def apart(name: str) -> tuple[execute.Run, bool]:
         done = subprocess.run([*COMMAND, preset, name], capture_output=True, text=True, env=environment)
