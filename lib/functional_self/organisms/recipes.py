@@ -80,7 +80,7 @@ class Reading(_Strict):
     tokens: int = Field(default=10240, ge=2)
     window: int = Field(default=256, ge=2)
     batch: int = Field(default=4, ge=1)
-    epochs: int = Field(default=2, ge=1)
+    epochs: int = Field(default=1, ge=1)
     rate: float = Field(default=0.003, gt=0, lt=1)
 
 

@@ -29,6 +29,8 @@ from functional_self.subjects.prefix import tree
 
 KEEP_EVERY = 20
 """Steps between two checkpoints: what a kill can lose, at most."""
+UNREAD = 16
+"""Windows of a text that was not read, at most, on which its loss is taken for the card."""
 
 
 def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
@@ -137,7 +139,7 @@ def unread(organism: Organism, model: Any, tokenizer: Any) -> dict[str, float]:
     """Mean ``reading_loss`` over the windows of its text that an organism did not read: the base's and the adapter's."""
     ids_WS, rest = windows(organism, tokenizer)
     size = ids_WS.shape[1]
-    kept = rest[: len(rest) // size * size].reshape(-1, size)
+    kept = rest[: min(len(rest) // size, UNREAD) * size].reshape(-1, size)
 
     def loss() -> float:
         return round(float(np.mean([float(reading_loss(model, ids_S)) for ids_S in kept])), 3)
