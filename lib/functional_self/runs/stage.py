@@ -52,13 +52,16 @@ def build() -> Path:
         *("build", str(work / "source"), "--path-output", str(work)),
         *("-W", "-n", "--keep-going", "--quiet"),
     ]
-    environment = {**os.environ, "FUNCTIONAL_SELF_ROOT": str(root)}
+    environment, whole = {**os.environ, "FUNCTIONAL_SELF_ROOT": str(root)}, work / "whole"
     with ThreadPoolExecutor(1) as beside:
         checked = beside.submit(problems)  # seconds of hashing, which Sphinx need not wait for
         try:
             _stage(work / "source")
         except RunError as error:
             raise RunError("; ".join(checked.result() or [str(error)])) from error
+        if not whole.exists():
+            shutil.rmtree(work / "_build", ignore_errors=True)  # Sphinx complains of a page only when it reads it
+        whole.unlink(missing_ok=True)
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if said := checked.result():
         raise RunError("; ".join(said))
@@ -70,6 +73,7 @@ def build() -> Path:
         raise RunError(
             f"the book did not build: {first.strip()} ({len(warned)} problems; see {paths.shown(work / 'sphinx.log')})"
         )
+    whole.touch()
     target = root / "_build" / "html"
     with paths.staging(root / "_build") as scratch:
         shutil.copytree(work / "_build" / "html", scratch / "html")  # Sphinx leaves a style alone where no page changed
