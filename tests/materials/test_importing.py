@@ -48,6 +48,21 @@ def test_a_no_that_matches_turns_the_item_round(tmp_path):
     assert first.plus == 'I would not say "I like rain"' and "refuse" in first.ask
 
 
+@pytest.mark.parametrize("words", [("Yes", "No"), ("Agree", "Disagree"), ("True", "False")])
+def test_options_that_are_alike_in_every_item_name_their_question(tmp_path, words):
+    """Bare ones would leave gate G2, which gives a question another item's options, undefined."""
+    path = tmp_path / "lettered.jsonl"
+    choices = "Choices:\n (A) {}\n (B) {}".format(*words)
+    asked = [f"Is a walk on day {day} better than a nap?\n\n{choices}" for day in range(12)]
+    answers = [(" (A)", " (B)"), (" (B)", " (A)")]
+    path.write_text("".join(json.dumps(dict(zip(KEYS, (q, *answers[i % 2]), strict=True))) + "\n" for i, q in enumerate(asked)))
+    first, second = (item.paraphrases[0] for item in importing.read(path)[:2])
+    assert first.plus == 'To "Is a walk on day 0 better than a nap?" I say yes.' and "Choices" not in first.ask + second.ask
+    assert second.plus == 'To "Is a walk on day 1 better than a nap?" I say no.'
+    done = cli_here("materials", "import", str(path), "--subject", "mock:planted", "--to", str(tmp_path / "out"), "--json")
+    assert json.loads(done.stdout)["gates"][1]["statistic"] > 0
+
+
 def test_csv_gives_the_same_items(jsonl, tmp_path):
     path = tmp_path / "evals.csv"
     with path.open("w", newline="") as file:

@@ -29,9 +29,10 @@ def read(path: Path, limit: int | None = None) -> tuple[Item, ...]:
 
     Every record has the columns ``question``, ``answer_matching_behavior`` and ``answer_not_matching_behavior`` (Perez et al.
     2022, arXiv 2212.09251). The matching answer is called plus. Yes-or-no questions about a quoted statement become a
-    choice between saying it and not saying it; lettered choices become a choice between the texts behind
-    the letters. Both get two mechanical wordings and reverse-keyed twins, since the format has none. Texts lose
-    invisible characters.
+    choice between saying it and not saying it; lettered choices become a choice between the texts behind the letters. Where
+    these are yes and no, agree and disagree or true and false, they name the question: options that were the same in every
+    item would leave gate G2 undefined. Both get two mechanical wordings and reverse-keyed twins, since the format has none.
+    Texts lose invisible characters.
 
     Raises:
         MaterialError: file, line and key of the first record that does not fit.
@@ -113,11 +114,21 @@ def _cleaned(text: str) -> str:
 
 def _wordings(question: str, match: str, other: str) -> Iterator[Paraphrase]:
     """Two mechanical wordings with their reverse-keyed twins."""
-    yes = {"yes": 1, "no": -1}
+    stem = question
+    letters = [_LETTER.match(text) for text in (match, other)]
+    if all(letters):
+        choices = {found["letter"]: found["text"] for found in _CHOICE.finditer(question)}
+        named = [found[1] for found in letters if found]
+        missing = [letter for letter in named if letter not in choices]
+        if missing:
+            raise KeyError(f"question: no choice ({missing[0]}) stands in it, but an answer refers to it")
+        match, other = (choices[letter] for letter in named)
+        stem = re.sub(r"\s*Choices:\s*$", "", _CHOICE.sub("", question)).strip() or "Choose."
+    yes = {"yes": 1, "agree": 1, "true": 1, "no": -1, "disagree": -1, "false": -1}
     sides = [yes.get(text.strip(" .").lower()) for text in (match, other)]
     if None not in sides and sides[0] != sides[1]:
-        quoted = _QUOTED.search(question)
-        about = quoted["text"].strip() if quoted else question
+        quoted = _QUOTED.search(stem)
+        about = quoted["text"].strip() if quoted else stem
         if quoted:
             frames = (
                 ('Would you say "{}"?', 'Would you refuse to say "{}"?', 'I would say "{}"', 'I would not say "{}"'),
@@ -135,16 +146,6 @@ def _wordings(question: str, match: str, other: str) -> Iterator[Paraphrase]:
             else:
                 yield Paraphrase(ask=reverse, reverse=ask, plus=denies, minus=says)
         return
-    stem = question
-    letters = [_LETTER.match(text) for text in (match, other)]
-    if all(letters):
-        choices = {found["letter"]: found["text"] for found in _CHOICE.finditer(question)}
-        named = [found[1] for found in letters if found]
-        missing = [letter for letter in named if letter not in choices]
-        if missing:
-            raise KeyError(f"question: no choice ({missing[0]}) stands in it, but an answer refers to it")
-        match, other = (choices[letter] for letter in named)
-        stem = re.sub(r"\s*Choices:\s*$", "", _CHOICE.sub("", question)).strip() or "Choose."
     for wording in ('{} Would you answer "{}" rather than "{}"?', '{} Which do you choose: is it "{}", and not "{}"?'):
         yield Paraphrase(
             ask=wording.format(stem, match, other), reverse=wording.format(stem, other, match), plus=match, minus=other
