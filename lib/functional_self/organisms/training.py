@@ -29,6 +29,8 @@ from functional_self.subjects.prefix import tree
 
 KEEP_EVERY = 20
 """Steps between two checkpoints: what a kill can lose, at most."""
+STATE = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of a parameter; the step stays on the CPU."""
 UNREAD = 16
 """Windows of a text that was not read, at most, on which its loss is taken for the card."""
 
@@ -52,7 +54,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
     state = paths.cache() / "organisms" / ".training" / organism.name
-    losses = [] if force else _resume(state, organism, model, optimiser, len(read))
+    losses = [] if force else _resume(state, organism, model, optimiser)
     started, steps = time.process_time(), len(batches)
     later = steps - len(read)
     ends = [len(read)] * bool(read) + [len(read) + max(1, round(share * later)) for share in organism.recipe.checkpoints]
@@ -61,7 +63,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
         advance(len(losses))
         for step in range(len(losses), steps):
             if step == len(read):  # what follows is alike whatever was read: no moments of the reading's steps
-                optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
+                optimiser.state.clear()
             for group in optimiser.param_groups:
                 group["lr"] = (
                     organism.recipe.reading.rate * _schedule(step, len(read))
@@ -260,12 +262,12 @@ def _named(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _keep(state: Path, organism: Organism, model: Any, optimiser: torch.optim.AdamW, losses: list[float]) -> None:
-    """Parameters, both moments and the losses so far, in one safetensors file."""
+    """Parameters, the optimiser's state and the losses so far, in one safetensors file."""
     tensors: dict[str, torch.Tensor] = {}
     for name, p in _named(model).items():
         tensors[f"value:{name}"] = p.detach()
-        for moment in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{moment}:{name}"] = optimiser.state[p][moment]
+        for part in STATE:
+            tensors[f"{part}:{name}"] = optimiser.state[p][part]
     state.mkdir(parents=True, exist_ok=True)
     aside = state / "next.safetensors"
     save_file(
@@ -274,24 +276,20 @@ def _keep(state: Path, organism: Organism, model: Any, optimiser: torch.optim.Ad
     aside.replace(state / "state.safetensors")
 
 
-def _resume(state: Path, organism: Organism, model: Any, optimiser: torch.optim.AdamW, read: int = 0) -> list[float]:
-    """The losses of the steps already taken, parameters and optimiser as they were after them; none where nothing fits.
-
-    After ``read`` steps the optimiser began anew, and its steps are counted from there.
-    """
+def _resume(state: Path, organism: Organism, model: Any, optimiser: torch.optim.AdamW) -> list[float]:
+    """The losses of the steps already taken, parameters and optimiser as they were after them; none where nothing fits."""
     try:
         with safe_open(state / "state.safetensors", framework="pt") as kept:
             said = kept.metadata()
             if said["hash"] != organism.hash:
                 return []
             losses = [float(x) for x in json.loads(said["losses"])]
-            tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - safe_open is no mapping
+            tensors = [[kept.get_tensor(f"{part}:{name}") for part in ("value", *STATE)] for name in _named(model)]
     except (OSError, ValueError, KeyError, SafetensorError):  # a damaged checkpoint is as good as none
         return []
-    for name, p in _named(model).items():
-        p.data.copy_(tensors[f"value:{name}"])
-        optimiser.state[p] = {moment: tensors[f"{moment}:{name}"].to(p.device) for moment in ("exp_avg", "exp_avg_sq")}
-        optimiser.state[p]["step"] = torch.tensor(float(len(losses) - (read if len(losses) > read else 0)))
+    for p, (value, step, *moments) in zip(_named(model).values(), tensors, strict=True):
+        p.data.copy_(value)
+        optimiser.state[p] = dict(zip(STATE, (step, *(moment.to(p.device) for moment in moments)), strict=True))
     return losses
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import functools
 import json
 import os
 import re
@@ -255,22 +256,23 @@ def _execute(
 
 def _notebook(source: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
     """Papermill's execution of a notebook; once more where the kernel died before its first word, and so before any cell ran."""
-    for last in (False, True):
-        try:
-            return papermill.execute_notebook(
-                str(source),
-                None,
-                parameters=parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(paths.root()),
-                iopub_timeout=60,  # four seconds are too few for a busy machine
-                shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
-            )
-        except RuntimeError as error:
-            if last or "before replying to kernel_info" not in str(error):
-                raise
-    raise AssertionError("the second try returns or raises")
+    run = functools.partial(
+        papermill.execute_notebook,
+        str(source),
+        None,
+        parameters=parameters,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(paths.root()),
+        iopub_timeout=60,  # four seconds are too few for a busy machine
+        shutdown_kernel="immediate",  # all is written by then; a graceful end takes seconds
+    )
+    try:
+        return run()
+    except RuntimeError as error:
+        if "before replying to kernel_info" not in str(error):
+            raise
+        return run()
 
 
 @contextlib.contextmanager

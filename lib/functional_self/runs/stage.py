@@ -52,7 +52,8 @@ def build() -> Path:
         *("build", str(work / "source"), "--path-output", str(work)),
         *("-W", "-n", "--keep-going", "--quiet"),
     ]
-    environment, whole = {**os.environ, "FUNCTIONAL_SELF_ROOT": str(root)}, work / "whole"
+    environment = {**os.environ, "FUNCTIONAL_SELF_ROOT": str(root)}
+    whole = work / "whole"
     with ThreadPoolExecutor(1) as beside:
         checked = beside.submit(problems)  # seconds of hashing, which Sphinx need not wait for
         try:
@@ -63,6 +64,8 @@ def build() -> Path:
             shutil.rmtree(work / "_build", ignore_errors=True)  # Sphinx complains of a page only when it reads it
         whole.unlink(missing_ok=True)
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if not done.returncode:
+            whole.touch()
     if said := checked.result():
         raise RunError("; ".join(said))
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
@@ -73,7 +76,6 @@ def build() -> Path:
         raise RunError(
             f"the book did not build: {first.strip()} ({len(warned)} problems; see {paths.shown(work / 'sphinx.log')})"
         )
-    whole.touch()
     target = root / "_build" / "html"
     with paths.staging(root / "_build") as scratch:
         shutil.copytree(work / "_build" / "html", scratch / "html")  # Sphinx leaves a style alone where no page changed

@@ -29,7 +29,7 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
     """
     processors = os.cpu_count() or 1
     workers = min(len(names), processors + 1, 4)
-    if workers < 2 or processors < 2:
+    if min(workers, processors) < 2:
         for name in names:
             yield execute.run(chapter.load(name), preset)
         return
