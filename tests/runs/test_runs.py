@@ -223,6 +223,31 @@ def test_chapters_are_reproduced_at_once_and_a_failing_one_is_named(project, mon
     assert done.returncode == 2 and "chapters/tinier.md" in last and "nothing here" in last, done.stderr
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor runs one chapter after another")
+def test_chapters_that_run_at_once_end_with_who_started_them(project):
+    contents = project / "_toc.yml"
+    contents.write_text(
+        contents.read_text().replace("  - file: chapters/tiny\n", "  - file: chapters/tiny\n  - file: chapters/tinier\n")
+    )
+    source = (project / "chapters" / "tiny.md").read_text()
+    for name in ("tiny", "tinier"):
+        said = f"import os; from pathlib import Path; Path({str(project / name)!r}).write_text(str(os.getpid())); time.sleep(600)"
+        (project / "chapters" / f"{name}.md").write_text(source.replace("time.sleep(pause)", said))
+    process = subprocess.Popen([str(Path(sys.executable).with_name("functional-self")), "reproduce"], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not all((project / name).exists() and (project / name).read_text() for name in ("tiny", "tinier")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.1)
+    kernels = [Path("/proc", (project / name).read_text()) for name in ("tiny", "tinier")]
+    assert sys.platform != "linux" or all(kernel.exists() for kernel in kernels)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    while any(kernel.exists() for kernel in kernels):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert not visible(project / "runs")
+
+
 def test_a_kernel_that_dies_before_its_first_word_is_started_again(project, monkeypatch):
     real, tries = execute.papermill.execute_notebook, []
 

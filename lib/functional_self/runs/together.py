@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +25,8 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
 
     Each has a process of its own and its share of the threads, one at least: small forward passes gain little from a second one,
     and with one chapter more than processors none of these is idle while the last one runs. A worker takes neighbouring chapters,
-    which ask some of the same questions and find the answers kept. Yields each chapter's run and whether it was executed now.
+    which ask some of the same questions and find the answers kept. Ctrl-C and SIGTERM end them all.
+    Yields each chapter's run and whether it was executed now.
 
     Raises:
         RunError: a chapter failed; the message is that of ``execute.run``.
@@ -34,18 +38,24 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
             yield execute.run(chapter.load(name), preset)
         return
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, processors // workers))}
+    running: list[subprocess.Popen[str]] = []
 
     def apart(name: str) -> tuple[execute.Run, bool]:
-        done = subprocess.run([*COMMAND, preset, name], capture_output=True, text=True, env=environment)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"{name}: ended with {done.returncode}"])[-1]
+        process = subprocess.Popen(
+            [*COMMAND, preset, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        running.append(process)
+        out, err = process.communicate()
+        if process.returncode:
+            last = (err.strip().splitlines() or [f"{name}: ended with {process.returncode}"])[-1]
             raise RunError(last.removeprefix("functional-self: "))
-        said = json.loads(done.stdout)
+        said = json.loads(out)
         return execute.Run(Path(said["path"])), said["executed"]
 
     each = -(-len(names) // workers)
     order = [names[first] for start in range(each) for first in range(start, len(names), each)]
     with (
+        _terminable(),
         warm.serving(environment, at_once=True) as served,
         ThreadPoolExecutor(workers) as pool,
         track(f"chapters at {preset}", len(names)) as advance,
@@ -56,6 +66,24 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
             for name in names:
                 yield futures[name].result()
                 advance(1)
+        except BaseException as end:
+            if not isinstance(end, Exception):  # after an error what runs may end, and is kept
+                for process in running:
+                    process.terminate()
+            raise
         finally:
             for future in futures.values():
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises ``SystemExit`` in the main thread, as Ctrl-C raises ``KeyboardInterrupt``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
