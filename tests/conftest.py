@@ -114,6 +114,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "chapters" / "tiny.md").write_text(TINY)
     (root / "claims" / "tiny.yml").write_text(CLAIM)
     (root / "params" / "quick.yml").write_text("tiny: {pause: 0.1}\n")
+    (root / "params" / "laptop.yml").write_text("tiny: {pause: 0.2}\n")
     monkeypatch.setenv("FUNCTIONAL_SELF_ROOT", str(root))
     monkeypatch.delenv("FUNCTIONAL_SELF_RUNS", raising=False)
     monkeypatch.chdir(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import os
 import re
@@ -131,6 +132,39 @@ def test_every_printed_command_exists_and_takes_what_is_printed():
             assert set(given) <= set(known), (page, command)
             presets = [word for flag, word in itertools.pairwise(rest) if flag == "--preset"]
             assert set(presets) <= set(chapters.presets()), (page, command)
+
+
+def typed_in_tests() -> list[list[str]]:
+    """The texts of every call and list in the tests, in order: among them the arguments of each command that they run."""
+    found = []
+    for path in (REPOSITORY / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            words = node.args if isinstance(node, ast.Call) else node.elts if isinstance(node, ast.List) else []
+            found.append([word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)])
+    return found
+
+
+def test_every_printed_command_is_run_by_a_test():
+    """The tutorial's as they stand; the others with a chapter, a preset, a model or an address that a test can have."""
+    recipes = dict(re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)*)", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    by_letter = {row.strip() for row in "".join(blocks(REPOSITORY / "book" / "tutorial.md", "bash")).splitlines()}
+    tree, typed, wanted = get_command(app), typed_in_tests(), []
+    for page, command in printed():
+        program, *words = command.split()
+        if command not in by_letter:
+            made = [word for word in words if word in recipes] if program == "make" else []
+            inner = [row.split() for target in made for row in re.findall(r"\$\(CLI\) ([^;$|&]+)", recipes[target])]
+            wanted += [(page, command, words) for words in (inner if program == "make" else [words])]
+    for page, command, words in wanted:
+        node, path = tree, []
+        while words[len(path) :] and words[len(path)] in getattr(node, "commands", {}):
+            path.append(words[len(path)])
+            node = node.commands[path[-1]]
+        needed = {word for word in words if word.startswith("--") or word == "backend=remote"}
+        if " ".join(words).startswith(READS) and words == path:
+            continue  # run by the next test
+        assert any(list(given[: len(path)]) == path and needed <= set(given) for given in typed), (page, command)
+    assert len(wanted) > 20
 
 
 def test_printed_commands_that_only_read_are_run(monkeypatch):

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import cli_here
 from functional_self import organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms import training
+from functional_self.organisms import cards, training
 from functional_self.organisms.recipes import Example, examples
 from live import without_answers
 from safetensors.torch import load_file
@@ -110,6 +111,9 @@ def test_only_the_layers_of_the_recipe_are_trained(base, short):
 def test_a_killed_training_ends_as_one_that_was_not(tmp_path, short, monkeypatch):
     """The one that is killed runs in a process of its own; what is left of it is finished here."""
     monkeypatch.setattr(training, "KEEP_EVERY", 1)
+    monkeypatch.setattr(organisms, "resolve", lambda name: short)
+    said = [cards.Effect(condition, *numbers) for condition, numbers in cards.read(short.name)["held_out"].items()]
+    monkeypatch.setattr(cards, "measure", lambda organism, where: said)  # three steps plant nothing to be measured
     ends = []
     for where in (tmp_path / "whole", tmp_path / "killed"):
         monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(without_answers(where)))
@@ -122,8 +126,9 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path, short, monkeypatch
                     time.sleep(0.02)
                 process.kill()
             assert (kept / "state.safetensors").exists() and not done.exists()
-        training.train(short)
-        assert not kept.exists()
+        done_by = cli_here("organisms", "train", short.name, "--json")
+        assert done_by.returncode == 0, done_by.stderr
+        assert all(row["good"] for row in json.loads(done_by.stdout)) and not kept.exists()
         ends.append((load_file(done / "adapter_model.safetensors"), json.loads((done / "training.json").read_text())["losses"]))
     assert ends[0][1] == ends[1][1]
     assert ends[0][0].keys() == ends[1][0].keys() and all(torch.equal(ends[0][0][k], ends[1][0][k]) for k in ends[0][0])

@@ -78,7 +78,7 @@ def test_a_run_does_without_a_server_that_has_ended(project, tmp_path, monkeypat
         os.kill(int(process), signal.SIGSTOP)
         threading.Timer(5, os.kill, (int(process), signal.SIGKILL)).start()
         assert cli_here("run", "tiny").returncode == 0
-    assert cli_here("run", "tiny", "--force").returncode == 0
+    assert cli_here("run", "tiny", "--preset", "laptop", "--force").returncode == 0
 
 
 def test_a_forked_kernel_ends_with_who_asked_for_it(project, served):

@@ -1,8 +1,7 @@
-"""Generated parts of pages: made once a build, and a page is read again only where a part of it would say something else."""
+"""Generated parts of pages: kept until what they are made from changes, and a page is read again where a part says otherwise."""
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,8 @@ KEY = "functional_self_generated"
 """Key of a page's metadata: the digest of what its generated parts said, by name and argument."""
 INPUTS = "functional_self_inputs"
 """Attribute of the environment: the digest of what generated parts were made from at the last build."""
+SAID = "functional_self_said"
+"""Attribute of the environment: what the parts said that were made from these, by name and argument."""
 FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 Made = Callable[[str], str]
 """HTML from an argument, empty where there is none; raises FunctionalSelfError."""
@@ -30,7 +31,7 @@ _CACHES: list[Any] = []
 def add(app: Sphinx, directives: Mapping[str, Made], others: Mapping[str, Made], caches: Iterable[Any]) -> None:
     """Register functions as directives, and ``others`` for ``part`` and as roles.
 
-    ``caches`` are what the functions share within a build, forgotten at the next.
+    ``caches`` are what the functions share within a build, forgotten at the next; what they said is kept with the environment.
     """
     app.setup_extension(__name__)
     _MADE.update({**directives, **others})
@@ -43,7 +44,7 @@ def add(app: Sphinx, directives: Mapping[str, Made], others: Mapping[str, Made],
 
 def part(env: Any, name: str, argument: str) -> nodes.raw:
     """A generated part for the page that is being read, which remembers what it said."""
-    made = _said(name, argument)
+    made = _said(env, name, argument)
     env.metadata[env.docname].setdefault(KEY, {})[name, argument] = paths.digest(made)
     return nodes.raw("", made, format="html")
 
@@ -74,13 +75,15 @@ class _Role(SphinxRole):
             return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
 
 
-@functools.cache
-def _said(name: str, argument: str) -> str:
-    return _MADE[name](argument)
+def _said(env: Any, name: str, argument: str) -> str:
+    kept: dict[tuple[str, str], str] = getattr(env, SAID)
+    if (name, argument) not in kept:
+        kept[name, argument] = _MADE[name](argument)
+    return kept[name, argument]
 
 
 def _forget(app: Sphinx) -> None:
-    for cache in (_said, *_CACHES):
+    for cache in _CACHES:
         cache.cache_clear()
 
 
@@ -90,10 +93,11 @@ def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed
     if getattr(env, INPUTS, None) == inputs:
         return []
     setattr(env, INPUTS, inputs)
+    setattr(env, SAID, {})
 
     def differs(name: str, argument: str, old: str) -> bool:
         try:
-            return paths.digest(_said(name, argument)) != old
+            return paths.digest(_said(env, name, argument)) != old
         except FunctionalSelfError:
             return True
 
@@ -124,4 +128,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to a build; ``add`` calls this once."""
     app.connect("builder-inited", _forget)
     app.connect("env-get-outdated", _outdated)
-    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

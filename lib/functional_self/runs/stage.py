@@ -19,6 +19,11 @@ from functional_self.runs import captions, claims, lint, published
 from functional_self.runs import chapter as chapters
 from functional_self.runs.execute import EPILOGUE_TAG, Run
 
+SPHINX = (
+    "import sys; from jupyter_book.cli.main import main; import myst_nb.sphinx_ext, sphinx.builders.html, sphinx_book_theme; "
+    "sys.stdin.readline() and main()"
+)
+"""Imports while the sources are staged, which takes as long, and builds when it is given a line."""
 FORMATTED = re.compile(r"\{glue:text\}`([^`:]+):[^`]+`")
 
 
@@ -48,29 +53,34 @@ def build() -> Path:
     """
     root, work = paths.root(), paths.root() / "_build" / "staged"
     command = [
-        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
+        *(sys.executable, "-c", SPHINX),
         *("build", str(work / "source"), "--path-output", str(work)),
         *("-W", "-n", "--keep-going", "--quiet"),
     ]
     environment = {**os.environ, "FUNCTIONAL_SELF_ROOT": str(root)}
     whole = work / "whole"
-    with ThreadPoolExecutor(1) as beside:
-        checked = beside.submit(problems)  # seconds of hashing, which Sphinx need not wait for
+    pipe = subprocess.PIPE
+    with (
+        ThreadPoolExecutor(1) as beside,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as sphinx,
+    ):
         try:
             _stage(work / "source")
         except RunError as error:
-            raise RunError("; ".join(checked.result() or [str(error)])) from error
+            sphinx.kill()
+            raise RunError("; ".join(problems() or [str(error)])) from error
+        checked = beside.submit(problems)  # seconds of hashing, which Sphinx need not wait for
         if not whole.exists():
             shutil.rmtree(work / "_build", ignore_errors=True)  # Sphinx complains of a page only when it reads it
         whole.unlink(missing_ok=True)
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if not done.returncode:
+        out, err = sphinx.communicate("build\n")
+        if not sphinx.returncode:
             whole.touch()
     if said := checked.result():
         raise RunError("; ".join(said))
-    log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    log = re.sub(r"\x1b\[[0-9;]*m", "", out + err)
     paths.write_text(work / "sphinx.log", log)
-    if done.returncode:
+    if sphinx.returncode:
         warned = [row for row in log.splitlines() if "WARNING" in row or "ERROR" in row or "Error" in row]
         first = (warned or log.splitlines() or ["no output"])[0].replace(str(work / "source") + "/", "").replace(".ipynb", ".md")
         raise RunError(
