@@ -73,8 +73,10 @@ record("hostile", "<script>alert(1)</script>")
 record("hollow", float("nan"), "nats")
 show_table(answers.groupby("item", as_index=False)["content"].mean(), "Contents <script>alert(2)</script>", {"content": ".2f"})
 figure = Figure()
-figure.subplots().hist(answers["content"])
-show_figure(figure, "contents", "A histogram of the contents of all answers in nats, <b>escaped</b>.")
+axes = figure.subplots()
+axes.hist(answers["content"])
+axes.set_xlabel(f"content in nats (n = {len(answers)} answers)")
+show_figure(figure, "contents", "A histogram of the contents of all answers in nats, without intervals, <b>escaped</b>.")
 ```
 
 The mean is {glue:text}`mean:.2f` over {glue:text}`mean.n` answers. {glue:text}`hostile`

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 from bs4 import BeautifulSoup
-from functional_self.runs import answers, claims, published
+from functional_self.runs import answers, claims, lint, published
 
 CLICKS = 3
 
@@ -69,6 +69,15 @@ def test_no_internal_link_leads_nowhere(book):
         for target, fragment in links(path):
             assert target.is_file(), (path.name, target)
             assert not fragment or fragment in anchors(target), (path.name, target.name, fragment)
+
+
+def test_every_figure_says_how_many_and_how_sure(book):
+    """Those of runs are checked before a build; here also what is generated: the answer so far, and sliders."""
+    found = [(path.name, tag) for path in book.rglob("*.html") for tag in page(path).find_all("figure", class_="fs-figure")]
+    assert len(found) >= 20
+    for name, tag in found:
+        said = f"{tag.get_text(' ')} {' '.join(svg.get('aria-label', '') for svg in tag.find_all('svg'))}"
+        assert lint.COUNT.search(said) and lint.SPREAD.search(said), (name, said[:300])
 
 
 def test_every_number_of_the_summary_is_a_link_to_its_run(book):

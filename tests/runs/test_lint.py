@@ -1,9 +1,11 @@
-"""Numbers in prose have a record and statements a named subject; code, years, names and questions are left alone."""
+"""Numbers in prose have a record, statements a named subject, and figures their n; code, years and questions are left alone."""
 
 from __future__ import annotations
 
 import pytest
-from functional_self.runs.lint import generalisations, numbers
+from functional_self.figures import to_svg
+from functional_self.runs.lint import figure, generalisations, numbers
+from matplotlib.figure import Figure
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,42 @@ def test_questions_conditions_claims_and_named_subjects_are_left_alone(text):
 
 def test_a_generalisation_is_named_with_its_line():
     assert list(generalisations("one\n\ntwo.\nModels have values. Three.\n")) == [(4, "Models have values.")]
+
+
+def drawn(folder, label="share", title="", alt="Two panels of shares, n = 12 items, with 95% intervals."):
+    """A figure of two panels as a run keeps it; the second panel has the label and the title."""
+    picture = Figure()
+    first, second = picture.subplots(2)
+    first.set_title("shares")
+    second.set_xlabel(label)
+    second.set_title(title)
+    path = folder / "shares.svg"
+    path.write_text(to_svg(picture, "shares", alt))
+    return path
+
+
+def test_a_figure_that_says_what_it_shows_passes(tmp_path):
+    assert figure(drawn(tmp_path)) == []
+    assert figure(drawn(tmp_path, label="", title="share")) == []
+    assert figure(drawn(tmp_path, label="share (n = 12)", alt="Two panels of shares: counts, which have no interval.")) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"label": ""}, "axis label"),
+        ({"alt": "n = 12, intervals"}, "description"),
+        ({"alt": "Two panels of shares, of all items, with 95% intervals."}, "how many"),
+        ({"alt": "Two panels of shares, n = 12 items, and nothing said of error."}, "interval"),
+    ],
+)
+def test_a_figure_that_does_not_is_named_with_what_it_lacks(tmp_path, changes, word):
+    [said] = figure(drawn(tmp_path, **changes))
+    assert "shares.svg" in said and word in said
+
+
+@pytest.mark.parametrize("text", ["<svg", "<!DOCTYPE svg [<!ENTITY a 'b'>]><svg>&a;</svg>", ""])
+def test_a_file_that_is_no_figure_is_one_line(tmp_path, text):
+    (tmp_path / "odd.svg").write_text(text)
+    [said] = figure(tmp_path / "odd.svg")
+    assert "odd.svg" in said and "show_figure" in said and "\n" not in said

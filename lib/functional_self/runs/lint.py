@@ -1,10 +1,11 @@
-"""What prose may not do: show a number that no run recorded, or say of all models what was seen of one."""
+"""What prose may not do: show a number that no run recorded, or say of all models what was seen of one; what figures must say."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -40,6 +41,9 @@ ATTRIBUTED = re.compile(
     flags=re.IGNORECASE,
 )
 """What makes it no generalisation of ours: a question, a condition, somebody's claim, or models that were pointed at."""
+COUNT = re.compile(r"\bn\s*=\s*\d")
+SPREAD = re.compile(r"\b(?:intervals?|bounds?)\b")
+"""How sure a mark is, or that it has no interval."""
 DIRECTIVE = re.compile(r"\{([\w:-]+)\}")
 VERBATIM = ("code-cell", "code-block", "code", "math", "bibliography", "raw", "toctree", "figure", "image")
 
@@ -101,6 +105,39 @@ def page(path: Path) -> list[str]:
         f"{where}:{line}: '{sentence[:90]}' speaks of models at large; name the subject and revision, or say whose claim it is"
         for line, sentence in generalisations(text)
     ]
+
+
+def figure(path: Path) -> list[str]:
+    """One sentence for everything that a run's figure says neither in its picture nor in its description."""
+    where, svg = paths.shown(path), path.read_text(encoding="utf-8")
+    try:
+        if "<!" in svg.replace("<!--", ""):
+            raise ElementTree.ParseError("it has a declaration")
+        root = ElementTree.fromstring(svg)  # noqa: S314 - without a declaration there are no entities
+    except ElementTree.ParseError as error:
+        return [f"{where}: is no figure that 'show_figure' wrote: {error}"]
+    described = root.get("aria-label", "")
+    said = " ".join([described, *root.itertext()])
+    panels = _groups(root, r"-axes_\d+$")
+    wrong = {
+        "has no description; give 'show_figure' one": len(described) < 20,
+        "has a panel with neither an axis label nor a title; say what is drawn": not all(map(_named, panels)),
+        "does not say how many it shows; write 'n = ...' in a label, a title or the description": not COUNT.search(said),
+        "does not say which interval its marks have, or that they have no interval": not SPREAD.search(said),
+    }
+    return [f"{where}: {what}" for what, holds in wrong.items() if holds]
+
+
+def _groups(parent: ElementTree.Element, named: str, deep: bool = True) -> list[ElementTree.Element]:
+    """The groups of a drawing whose id ends so; without ``deep`` those right under the parent."""
+    below = parent.iter() if deep else parent
+    return [part for part in below if re.search(named, part.get("id", ""))]
+
+
+def _named(panel: ElementTree.Element) -> bool:
+    """Whether a panel has a title or an axis a label: texts right under it, where tick labels stand in groups of their own."""
+    axes = _groups(panel, r"-matplotlib\.axis_\d+$", deep=False)
+    return any(_groups(part, r"-text_\d+$", deep=False) for part in (panel, *axes))
 
 
 def _prose(text: str, offset: int) -> Iterator[tuple[int, str]]:

@@ -28,8 +28,12 @@ FORMATTED = re.compile(r"\{glue:text\}`([^`:]+):[^`]+`")
 
 
 def problems() -> list[str]:
-    """What keeps the book from being built: stale runs, unresolved numbers, broken claims; one sentence each."""
-    said = [reason for name in chapters.chapters() for reason in published.freshness(name).reasons]
+    """What keeps the book from being built: stale runs, unresolved numbers, mute figures, broken claims; one sentence each."""
+    said: list[str] = []
+    for name in chapters.chapters():
+        said += published.freshness(name).reasons
+        for path in sorted((run.path / "figures").glob("*.svg")) if (run := published.find(name)) else []:
+            said += lint.figure(path)
     for path in pages():
         said += lint.page(path)
     for claim in claims.load():
