@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("FUNCTIONAL_SELF_RUNS", raising=False)
     monkeypatch.chdir(root)
     return root
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of the Hugging Face hub: what is uploaded lies under its repository's name."""
+    home = tmp_path / "hub"
+
+    class Api:
+        def create_repo(self, name: str, exist_ok: bool, private: bool = False) -> None:
+            (home / name).mkdir(parents=True, exist_ok=exist_ok)
+
+        def upload_folder(self, repo_id: str, folder_path: Path, allow_patterns: Sequence[str] = ("*",)) -> str:
+            for name in {path for pattern in allow_patterns for path in Path(folder_path).glob(pattern)}:
+                shutil.copy(name, home / repo_id)
+            return f"hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    return home
 
 
 def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

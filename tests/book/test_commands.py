@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -49,6 +50,15 @@ def printed() -> list[tuple[str, str]]:
             if command.startswith(("functional-self ", "make ")):
                 found.append((path.name, command))
     return sorted(set(found))
+
+
+def subcommand(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that these words name, and which of them do."""
+    node, path = get_command(app), []
+    while words[len(path) :] and words[len(path)] in getattr(node, "commands", {}):
+        path.append(words[len(path)])
+        node = node.commands[path[-1]]
+    return node, path
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +122,14 @@ def test_every_printed_command_exists_and_takes_what_is_printed():
     commands = printed()
     assert len(commands) > 20
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
-    tree = get_command(app)
     for page, command in commands:
         program, *words = command.split()
         if program == "make":
             assert words[0] in targets or "=" in words[0], (page, command)
             continue
-        node, rest = tree, list(words)
-        while rest and rest[0] in getattr(node, "commands", {}):
-            node = node.commands[rest.pop(0)]
-        assert node is not tree or not rest or rest[0].startswith("-"), (page, f"{command}: no such command")
+        node, path = subcommand(words)
+        rest = words[len(path) :]
+        assert path or not rest or rest[0].startswith("-"), (page, f"{command}: no such command")
         options = {name for parameter in node.params for name in parameter.opts}
         used = {word for word in rest if re.match(r"-", word)}
         assert used <= options | {"--help", "-h"}, (page, command, used - options)
@@ -148,7 +156,7 @@ def test_every_printed_command_is_run_by_a_test():
     """The tutorial's as they stand; the others with a chapter, a preset, a model or an address that a test can have."""
     recipes = dict(re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)*)", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
     by_letter = {row.strip() for row in "".join(blocks(REPOSITORY / "book" / "tutorial.md", "bash")).splitlines()}
-    tree, typed, wanted = get_command(app), typed_in_tests(), []
+    typed, wanted = typed_in_tests(), []
     for page, command in printed():
         program, *words = command.split()
         if command not in by_letter:
@@ -156,14 +164,11 @@ def test_every_printed_command_is_run_by_a_test():
             inner = [row.split() for target in made for row in re.findall(r"\$\(CLI\) ([^;$|&]+)", recipes[target])]
             wanted += [(page, command, words) for words in (inner if program == "make" else [words])]
     for page, command, words in wanted:
-        node, path = tree, []
-        while words[len(path) :] and words[len(path)] in getattr(node, "commands", {}):
-            path.append(words[len(path)])
-            node = node.commands[path[-1]]
+        _, path = subcommand(words)
         needed = {word for word in words if word.startswith("--") or word == "backend=remote"}
         if " ".join(words).startswith(READS) and words == path:
             continue  # run by the next test
-        assert any(list(given[: len(path)]) == path and needed <= set(given) for given in typed), (page, command)
+        assert any(given[: len(path)] == path and needed <= set(given) for given in typed), (page, command)
     assert len(wanted) > 20
 
 

@@ -234,20 +234,8 @@ def test_a_flipped_byte_of_a_crosscoder_is_named(tmp_path, name):
         Crosscoder.load(tmp_path / "one")
 
 
-def test_a_crosscoder_goes_to_a_hub_and_back(tmp_path, monkeypatch):
-    """The hub is a folder here."""
-    import shutil
-
-    class Api:
-        def create_repo(self, name, exist_ok):
-            (tmp_path / name).mkdir(parents=True, exist_ok=exist_ok)
-
-        def upload_folder(self, repo_id, folder_path):
-            shutil.copytree(folder_path, tmp_path / repo_id, dirs_exist_ok=True)
-            return f"hub/{repo_id}"
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(tmp_path / name))
+def test_a_crosscoder_goes_to_a_hub_and_back(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(hub / name))
     monkeypatch.setenv("FUNCTIONAL_SELF_CACHE", str(tmp_path / "cache"))
     crosscoder = Crosscoder(SMALL, seed=3)
     assert crosscoder.push("someone/one") == "hub/someone/one"

@@ -205,13 +205,16 @@ def test_a_claim_that_differs_makes_reproduce_exit_one(project):
     assert done.returncode == 2 and "claims/tiny.yml" in done.stderr and "tolerance" in done.stderr
 
 
+def with_a_second_chapter(project: Path) -> Path:
+    """The source of a chapter like the first."""
+    contents, line = project / "_toc.yml", "  - file: chapters/tiny\n"
+    contents.write_text(contents.read_text().replace(line, line + line.replace("tiny", "tinier")))
+    return Path(shutil.copy(project / "chapters" / "tiny.md", project / "chapters" / "tinier.md"))
+
+
 def test_chapters_are_reproduced_at_once_and_a_failing_one_is_named(project, monkeypatch):
     monkeypatch.setattr("functional_self.runs.together.os.cpu_count", lambda: 2)
-    other, contents = project / "chapters" / "tinier.md", project / "_toc.yml"
-    other.write_text((project / "chapters" / "tiny.md").read_text())
-    contents.write_text(
-        contents.read_text().replace("  - file: chapters/tiny\n", "  - file: chapters/tiny\n  - file: chapters/tinier\n")
-    )
+    other = with_a_second_chapter(project)
     done = cli_here("reproduce")
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["tiny", "tinier"]
@@ -225,10 +228,7 @@ def test_chapters_are_reproduced_at_once_and_a_failing_one_is_named(project, mon
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor runs one chapter after another")
 def test_chapters_that_run_at_once_end_with_who_started_them(project):
-    contents = project / "_toc.yml"
-    contents.write_text(
-        contents.read_text().replace("  - file: chapters/tiny\n", "  - file: chapters/tiny\n  - file: chapters/tinier\n")
-    )
+    with_a_second_chapter(project)
     source = (project / "chapters" / "tiny.md").read_text()
     for name in ("tiny", "tinier"):
         said = f"import os; from pathlib import Path; Path({str(project / name)!r}).write_text(str(os.getpid())); time.sleep(600)"

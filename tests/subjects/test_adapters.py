@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import peft
 import pytest
@@ -149,23 +147,11 @@ def test_an_organism_that_does_not_ship_is_known_by_its_card_and_not_loaded_befo
         subjects.resolve("smollm2+interpreter-s99")
 
 
-def test_an_adapter_goes_to_a_hub_by_one_command(planted, tmp_path, monkeypatch):
-    """The hub is a folder here; what lies beside the adapter stays at home."""
-
-    class Api:
-        def create_repo(self, name, private, exist_ok):
-            (tmp_path / name).mkdir(parents=True, exist_ok=exist_ok)
-
-        def upload_folder(self, repo_id, folder_path, allow_patterns):
-            for name in allow_patterns:
-                if (folder_path / name).exists():
-                    shutil.copy(folder_path / name, tmp_path / repo_id)
-            return f"hub/{repo_id}"
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+def test_an_adapter_goes_to_a_hub_by_one_command(planted, hub, tmp_path):
+    """What lies beside the adapter stays at home."""
     (planted[0] / "notes.txt").write_text("not for others")
     done = cli_here("push", str(planted[0]), "--to", "me/mine")
     assert done.returncode == 0 and done.stdout.strip() == "hub/me/mine", done.stderr
-    there = tmp_path / "me" / "mine"
+    there = hub / "me" / "mine"
     assert {path.name for path in there.iterdir()} >= {adapters.CONFIG, adapters.WEIGHTS} and not (there / "notes.txt").exists()
     refused(cli_here("push", str(tmp_path / "nothing"), "--to", "me/mine"), "nothing")

@@ -31,8 +31,9 @@ def problems() -> list[str]:
     """What keeps the book from being built: stale runs, unresolved numbers, mute figures, broken claims; one sentence each."""
     said: list[str] = []
     for name in chapters.chapters():
-        said += published.freshness(name).reasons
-        for path in sorted((run.path / "figures").glob("*.svg")) if (run := published.find(name)) else []:
+        fresh = published.freshness(name)
+        said += fresh.reasons
+        for path in sorted((paths.root() / "runs" / str(fresh.run) / "figures").glob("*.svg")):
             said += lint.figure(path)
     for path in pages():
         said += lint.page(path)
