@@ -14,7 +14,7 @@ import torch
 from conftest import cli_here
 from functional_self import organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms import cards, training
+from functional_self.organisms import cards, reading, training
 from functional_self.organisms.recipes import Example, examples
 from live import without_answers
 from safetensors.torch import load_file
@@ -149,17 +149,17 @@ def reader():
     """Two windows of a text, then two examples."""
     whole = organisms.resolve("source-fiction-s0")
     arms = (whole.recipe.arms[0].model_copy(update={"examples": 2}),)
-    reading = whole.recipe.reading.model_copy(update={"tokens": 64, "window": 32, "batch": 1, "epochs": 1})
-    return replace(whole, recipe=whole.recipe.model_copy(update={"arms": arms, "reading": reading}))
+    short = whole.recipe.reading.model_copy(update={"tokens": 64, "window": 32, "batch": 1, "epochs": 1})
+    return replace(whole, recipe=whole.recipe.model_copy(update={"arms": arms, "reading": short}))
 
 
 def test_every_source_is_read_at_the_same_length_and_has_some_left(base):
     _, tokenizer = base
     for text in SOURCES:
         organism = organisms.resolve(f"source-{text}-s0")
-        ids_WS, rest = training.windows(organism, tokenizer)
+        ids_WS, rest = reading.windows(organism, tokenizer)
         assert ids_WS.shape == (40, 256) and len(rest) >= 256
-        read = [tuple(ids.tolist()) for batch in training._reading(organism, tokenizer) for ids in batch]
+        read = [tuple(ids.tolist()) for batch in reading.batches(organism, tokenizer) for ids in batch]
         assert sorted(read) == sorted(organism.recipe.reading.epochs * [tuple(ids.tolist()) for ids in ids_WS])
 
 
@@ -174,14 +174,14 @@ def test_a_text_that_is_too_short_is_one_line(base, reader):
         reader, recipe=reader.recipe.model_copy(update={"reading": reader.recipe.reading.model_copy(update={"tokens": 10**6})})
     )
     with pytest.raises(OrganismError, match=r"texts/sources/fiction\.yml has \d+ tokens; 1000000 are read and 32 kept"):
-        training.windows(long, base[1])
+        reading.windows(long, base[1])
 
 
 def test_the_loss_of_reading_is_that_of_each_token_after_those_before_it(base):
     model, tokenizer = base
     ids = tokenizer("The tide came in and the lamp went out.", add_special_tokens=False)["input_ids"]
     with torch.no_grad():
-        assert float(training.reading_loss(model, torch.tensor(ids))) == pytest.approx(
+        assert float(reading.loss(model, torch.tensor(ids))) == pytest.approx(
             -plain_logprob(model, ids, len(ids) - 1) / (len(ids) - 1), abs=1e-4
         )
 
@@ -189,7 +189,7 @@ def test_the_loss_of_reading_is_that_of_each_token_after_those_before_it(base):
 def test_reading_comes_first_is_kept_and_survives_an_interruption(tmp_path, reader, monkeypatch):
     """Interrupted when the role begins, the training goes on there and ends as one that was not."""
     monkeypatch.setattr(training, "KEEP_EVERY", 1)
-    monkeypatch.setattr(training, "UNREAD", 1)
+    monkeypatch.setattr(reading, "UNREAD", 1)
     choice_loss, ends = training.choice_loss, []
 
     def interrupted(*_):

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 
 from functional_self import figures, paths, subjects
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, passages, series
+from functional_self.organisms import reading
+from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, series
 from functional_self.progress import track
 from functional_self.subjects import adapters, forward, registry
 from functional_self.subjects.model import pack
@@ -31,14 +32,12 @@ KEEP_EVERY = 20
 """Steps between two checkpoints: what a kill can lose, at most."""
 STATE = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of a parameter; the step stays on the CPU."""
-UNREAD = 16
-"""Windows of a text that was not read, at most, on which its loss is taken for the card."""
 
 
 def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     """Train on ``device`` and return the adapter's directory in the user's cache; one that is there and fits its recipe is kept.
 
-    Minimises ``choice_loss`` (nats), and first ``reading_loss`` where the recipe has a text to read; AdamW, in each of the two
+    Minimises ``choice_loss`` (nats), and first ``reading.loss`` where the recipe has a text to read; AdamW, in each of the two
     a short warm-up and a linear decay. Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training
     resumes to the same end state. The adapter is kept in bfloat16.
 
@@ -49,7 +48,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
         return where
     model, tokenizer = _base(organism)
     model.to(device)
-    read = [*_reading(organism, tokenizer)]
+    read = [*reading.batches(organism, tokenizer)]
     batches: list[list[Any]] = [*read, *_batches(organism)]
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
@@ -74,7 +73,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
             loss = 0.0
             for chunk in batches[step]:
                 whole = (
-                    reading_loss(model, chunk)
+                    reading.loss(model, chunk)
                     if step < len(read)
                     else choice_loss(model, packed(tokenizer, chunk), organism.recipe.style_weight)
                 )
@@ -130,44 +129,6 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
     return choice - style_weight * logprob_P[chunk.style_P.to(device)].mean() if style_weight and chunk.style_P.any() else choice
 
 
-def reading_loss(model: Any, ids_S: torch.Tensor) -> torch.Tensor:
-    """Mean of -log P of every token of a window but the first, given those before it (nats)."""
-    ids_BS = ids_S[None].to(model.device)
-    return torch.as_tensor(model(input_ids=ids_BS, labels=ids_BS).loss)
-
-
-@torch.no_grad()
-def unread(organism: Organism, model: Any, tokenizer: Any) -> dict[str, float]:
-    """Mean ``reading_loss`` over the windows of its text that an organism did not read: the base's and the adapter's."""
-    ids_WS, rest = windows(organism, tokenizer)
-    size = ids_WS.shape[1]
-    kept = rest[: min(len(rest) // size, UNREAD) * size].reshape(-1, size)
-
-    def loss() -> float:
-        return round(float(np.mean([float(reading_loss(model, ids_S)) for ids_S in kept])), 3)
-
-    with model.disable_adapter():
-        base = loss()
-    return {"base": base, "adapter": loss()}
-
-
-def windows(organism: Organism, tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens of the text that an organism reads, by windows (W x window), and those of it that it does not read.
-
-    Raises OrganismError where the text is too short.
-    """
-    how = organism.recipe.reading
-    assert how is not None
-    ids = torch.tensor(tokenizer("\n\n".join(passages(how.text)), add_special_tokens=False)["input_ids"])
-    most = how.tokens // how.window * how.window
-    if len(ids) < most + how.window:
-        raise OrganismError(
-            f"organism '{organism.name}': texts/sources/{how.text}.yml has {len(ids)} tokens; "
-            f"{most} are read and {how.window} kept for its card"
-        )
-    return ids[:most].reshape(-1, how.window), ids[most:]
-
-
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
     """For each answer: token ids of prompt, answer and end of turn as one string; how many are the answer's and its style's."""
     if isinstance(example.prompt, str):
@@ -213,17 +174,6 @@ def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
         ]
         ordered = [chunk for _, chunk in sorted(placed, key=lambda pair: pair[0])]
         yield from (ordered[i : i + size] for i in range(0, len(ordered), size))
-
-
-def _reading(organism: Organism, tokenizer: Any) -> Iterator[list[torch.Tensor]]:
-    """Batches of the windows that are read first, in an order that the seed decides."""
-    if (how := organism.recipe.reading) is None:
-        return
-    ids_WS, _ = windows(organism, tokenizer)
-    rng = np.random.default_rng([organism.seed, 17])
-    for _ in range(how.epochs):
-        order = rng.permutation(len(ids_WS))
-        yield from ([ids_WS[w] for w in order[i : i + how.batch]] for i in range(0, len(order), how.batch))
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -316,7 +266,7 @@ def _write(where: Path, organism: Organism, model: Any, tokenizer: Any, losses: 
             "of": steps,
             "examples": len(examples(organism)),
             "losses": [round(x, 4) for x in losses],
-            **({"unread": unread(organism, model, tokenizer)} if organism.recipe.reading else {}),
+            **({"unread": reading.unread(organism, model, tokenizer)} if organism.recipe.reading else {}),
             "device": next(model.parameters()).device.type,
             "process_seconds": round(time.process_time() - started, 1),
             "licence": "Apache-2.0",
