@@ -33,7 +33,7 @@ def problems() -> list[str]:
     for name in chapters.chapters():
         fresh = published.freshness(name)
         said += fresh.reasons
-        for path in sorted((paths.root() / "runs" / str(fresh.run) / "figures").glob("*.svg")):
+        for path in sorted((paths.root() / "runs" / fresh.run / "figures").glob("*.svg")) if fresh.run else []:
             said += lint.figure(path)
     for path in pages():
         said += lint.page(path)
