@@ -93,7 +93,8 @@ def result(text: str) -> str:
     chapter, _, rest = text.strip().partition(" ")
     name, _, spec = rest.strip().partition(":")
     run, shown = published.result(chapter, name, spec, words=True)
-    return f'<a class="fs-number" href="../book/status.html#run-{chapter}" title="run {run.name}">{html.escape(shown)}</a>'
+    kind = "fs-number" if len(shown) < 32 else "fs-said"  # a number with its interval stays on one line, a sentence does not
+    return f'<a class="{kind}" href="../book/status.html#run-{chapter}" title="run {run.name}">{html.escape(shown)}</a>'
 
 
 def chapter_link(name: str, anchor: str = "", text: str = "") -> str:
