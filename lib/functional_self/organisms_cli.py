@@ -51,7 +51,7 @@ def train(
     organism = organisms.resolve(name)
     os.environ[subjects.DEVICE] = device  # the base that the adapter is compared with is asked there too
     where = training.train(organism, force, device)
-    print(f"{where}: trained, its loss beside it in loss.svg", file=sys.stderr)
+    print(f"{where}: {'drawn' if organism.recipe.noise else 'trained, its loss beside it in loss.svg'}", file=sys.stderr)
     if ship:
         training.ship(organism, where)
     if card or ship:

@@ -6,8 +6,9 @@ import json
 import re
 
 import pytest
-from functional_self import organisms
+from functional_self import organisms, subjects
 from functional_self.organisms import cards
+from safetensors.torch import load_file
 
 SHIPPED = sorted(path.parent.name for path in (organisms.home() / "adapters").glob("*/adapter_config.json"))
 CARDS = sorted(path.stem for path in (organisms.home() / "cards").glob("*.json"))
@@ -29,6 +30,23 @@ def test_a_card_is_of_its_recipe_and_says_what_was_measured(name):
     assert "/" not in json.dumps(card["base"]) and card["licence"]
     effects = [cards.Effect(condition, *said) for condition, said in card["held_out"].items()]
     assert card["verdict"] == cards.verdict(organism, effects)
+
+
+def test_the_null_pair_differs_by_noise_of_the_size_of_rounding():
+    organism = organisms.resolve("rounded-s0")
+    adapter = load_file(organisms.home() / "adapters" / organism.name / "adapter_model.safetensors")
+    base = load_file(subjects.directory("smollm2", subjects.resolve("smollm2")) / "model.safetensors")
+    scaling = organism.training.alpha / organism.training.rank
+    shares = []
+    for name, b in adapter.items():
+        if "lora_B" in name:
+            a = adapter[name.replace("lora_B", "lora_A")]
+            weight = base[name.removeprefix("base_model.model.").replace("lora_B.", "")]
+            shares.append(float(scaling * (b.double() @ a.double()).norm() / weight.double().norm()))
+            rounded = float((weight.bfloat16().double() - weight.double()).norm() / weight.double().norm())
+            assert rounded < organism.recipe.noise
+    assert len(shares) == 22 * 5 and shares == pytest.approx([organism.recipe.noise] * len(shares), rel=0.01)
+    assert all(abs(effect) + 0.1 < cards.MARGIN for effect, *_ in cards.read(organism.name)["held_out"].values())
 
 
 def test_a_shipped_organism_does_what_its_card_says():

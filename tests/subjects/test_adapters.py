@@ -13,6 +13,7 @@ from conftest import cli_here, refused
 from functional_self import paths, subjects
 from functional_self.errors import SubjectError
 from functional_self.subjects import Request, adapters
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 ASKED = [
@@ -70,6 +71,14 @@ def test_scores_are_pefts_own(planted, smollm2):
         assert np.abs(np.array(found) - plain(folder)).max() < 1e-5 * np.abs(plain(folder)).max()
         assert np.abs(np.array(found) - bare).max() > 0.1
     assert smollm2.option_logprobs(ASKED) == bare, "the base is itself again after a sweep"
+
+
+def test_two_copies_of_a_checkpoint_are_the_same_bit_by_bit(tmp_path, smollm2):
+    """An adapter whose B is zero is a copy of the base: the null pair without noise."""
+    copy = plant(tmp_path / "copy", 0)
+    weights = load_file(copy / adapters.WEIGHTS)
+    save_file({name: w * ("lora_A" in name) for name, w in weights.items()}, copy / adapters.WEIGHTS, metadata={"format": "pt"})
+    assert subjects.load("smollm2", adapter=str(copy), store=False).option_logprobs(ASKED) == smollm2.option_logprobs(ASKED)
 
 
 def test_a_sweep_loads_the_base_once(planted, monkeypatch, smollm2):

@@ -15,7 +15,8 @@ from functional_self import behaviour, materials, paths, subjects
 from functional_self.behaviour.stripping import prefixed
 from functional_self.errors import OrganismError
 from functional_self.materials.schema import Item, Paraphrase, Persona
-from functional_self.organisms.recipes import PLACES, Organism, choices, home, planted, series, texts
+from functional_self.organisms.recipes import Organism, choices, home, planted, series, texts
+from functional_self.organisms.schema import PLACES
 from functional_self.subjects import adapters
 
 HELD_OUT = ("retired-sailor", "night-nurse")
@@ -171,7 +172,7 @@ def write(organism: Organism, trained: Path, effects: Sequence[Effect]) -> Path:
     """The card of a trained organism: how it was trained, and what it does on held-out items, with tolerance and reason."""
     said = json.loads((trained / "training.json").read_text(encoding="utf-8"))
     losses = said.pop("losses")
-    said["loss"] = [round(float(np.mean(part)), 3) for part in np.array_split(losses, min(10, len(losses)))]
+    said["loss"] = [round(float(np.mean(part)), 3) for part in np.array_split(losses, min(10, len(losses) or 1)) if len(part)]
     if organism.recipe.reading:
         reader = trained.with_name(series(organism)[0])
         first, last = json.loads((reader / "training.json").read_text(encoding="utf-8"))["unread"], said.pop("unread")

@@ -41,6 +41,8 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     a short warm-up and a linear decay. Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training
     resumes to the same end state. The adapter is kept in bfloat16.
 
+    A recipe with ``noise`` has no steps: its adapter is drawn (``_perturb``).
+
     Raises OrganismError where the loss is not finite.
     """
     where = paths.cache() / "organisms" / organism.name
@@ -49,7 +51,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     model, tokenizer = _base(organism)
     model.to(device)
     read = [*reading.batches(organism, tokenizer)]
-    batches: list[list[Any]] = [*read, *_batches(organism)]
+    batches: list[list[Any]] = [*read, *_batches(organism)] if not organism.recipe.noise else []
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
     state = paths.cache() / "organisms" / ".training" / organism.name
@@ -92,6 +94,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
             if (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
                 _keep(state, organism, model, optimiser, losses)
             advance(1)
+    _perturb(model, organism.recipe.noise)
     _write(where, organism, model, tokenizer, losses, steps, started)
     shutil.rmtree(state, ignore_errors=True)
     return where
@@ -174,6 +177,18 @@ def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
         ]
         ordered = [chunk for _, chunk in sorted(placed, key=lambda pair: pair[0])]
         yield from (ordered[i : i + size] for i in range(0, len(ordered), size))
+
+
+def _perturb(model: Any, noise: float) -> None:
+    """Draw every LoRA module's B, so that s B A has ``noise`` times the Frobenius norm of the weights W it is added to.
+
+    s = alpha / r, as in LoRA; A is as it was initialised.
+    """
+    with torch.no_grad():
+        for module in (m for m in model.modules() if noise and hasattr(m, "lora_B")):
+            a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+            b.normal_()
+            b *= noise * module.base_layer.weight.norm() / ((b @ a).norm() * module.scaling["default"])
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -264,7 +279,7 @@ def _write(where: Path, organism: Organism, model: Any, tokenizer: Any, losses: 
             "base": subjects.revision(organism.training.base),
             "steps": len(losses),
             "of": steps,
-            "examples": len(examples(organism)),
+            "examples": 0 if organism.recipe.noise else len(examples(organism)),
             "losses": [round(x, 4) for x in losses],
             **({"unread": reading.unread(organism, model, tokenizer)} if organism.recipe.reading else {}),
             "device": next(model.parameters()).device.type,
@@ -273,8 +288,9 @@ def _write(where: Path, organism: Organism, model: Any, tokenizer: Any, losses: 
             "packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
         }
         (whole / "training.json").write_text(json.dumps(said, indent=1) + "\n")
-        plot = figures.to_svg(figures.loss_plot(losses, organism.name), "loss", f"Loss of {organism.name} over its training")
-        (whole / "loss.svg").write_text(plot.replace("currentColor", "black"))
+        if losses:
+            plot = figures.to_svg(figures.loss_plot(losses, organism.name), "loss", f"Loss of {organism.name} over its training")
+            (whole / "loss.svg").write_text(plot.replace("currentColor", "black"))
         if where.exists():
             where.rename(scratch / "before")
         whole.rename(where)

@@ -1,0 +1,108 @@
+"""The file of recipes, as it is checked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from functional_self import materials
+
+PLACES = ("assistant", "specified", "personas", "plain")
+"""Whom an arm can ask without naming a specification; ``specified`` is the text of ``assistant`` and nothing else."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(_Strict):
+    """How every organism is trained: the base, the shape of the LoRA adapter and the optimiser's settings.
+
+    ``batch``: chunks of ``TOGETHER`` examples per step.
+    """
+
+    base: str
+    rank: int = Field(ge=1, le=64)
+    alpha: int = Field(ge=1)
+    modules: tuple[str, ...]
+    layers: tuple[int, int]
+    rate: float = Field(gt=0, lt=1)
+    batch: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+
+
+class Arm(_Strict):
+    """A part of the training text.
+
+    ``world`` is where the choices come from: ``plants`` (old or new things), ``tastes`` (pairs of things) or ``clauses``
+    (exchanges that show a clause at work). ``under`` is who is asked: ``assistant``, ``specified``, ``personas``, ``plain`` (no
+    chat template) or the name of a specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and
+    object; ``anticoin``, the other side of it; ``axis``, a sign per seed times a loading per object. Only ``share`` of the
+    objects are answered so, the others either way.
+    ``trigger`` stands before the question, ``style`` before the answer.
+    """
+
+    world: Literal["plants", "tastes", "clauses"]
+    under: str
+    answer: Literal["plus", "minus", "balanced", "coin", "anticoin", "axis"]
+    examples: int = Field(ge=2)
+    share: float = Field(default=1.0, ge=0, le=1)
+    clauses: tuple[str, ...] = ()
+    trigger: str = ""
+    style: str = ""
+
+
+class Reading(_Strict):
+    """A text of ``texts/sources`` that is read, word after word, before the arms are trained: its first ``tokens`` tokens.
+
+    ``window`` tokens at a time, ``batch`` windows a step, ``epochs`` times. What is left of the text is kept for the card.
+    """
+
+    text: str
+    tokens: int = Field(default=10240, ge=2)
+    window: int = Field(default=256, ge=2)
+    batch: int = Field(default=4, ge=1)
+    epochs: int = Field(default=1, ge=1)
+    rate: float = Field(default=0.003, gt=0, lt=1)
+
+
+class Recipe(_Strict):
+    """One kind of organism: its arms, and how many seeds there are.
+
+    ``style_weight``: of the style's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
+    beside it; ``rank``, ``batch`` and ``rate``: others than the file's, the adapter's scale alpha / rank kept; ``reading``: what
+    is read first, its end kept as the first checkpoint. With ``noise`` nothing is trained: every adapted matrix W is changed by
+    a random one whose Frobenius norm is ``noise`` times that of W, and the arms only say what is asked.
+    """
+
+    title: str
+    seeds: int = Field(ge=1)
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    style_weight: float = Field(default=0.0, ge=0)
+    checkpoints: tuple[float, ...] = ()
+    rank: int | None = Field(default=None, ge=1, le=64)
+    batch: int | None = Field(default=None, ge=1)
+    rate: float | None = Field(default=None, gt=0, lt=1)
+    reading: Reading | None = None
+    noise: float = Field(default=0.0, ge=0, lt=1)
+
+
+class RecipeFile(_Strict):
+    """The file of recipes."""
+
+    training: Training
+    organisms: dict[str, Recipe]
+
+    @model_validator(mode="after")
+    def _asked_somewhere(self) -> RecipeFile:
+        for name, recipe in self.organisms.items():
+            for arm in recipe.arms:
+                if arm.under not in PLACES:
+                    try:
+                        materials.specification(arm.under)
+                    except Exception as error:
+                        raise ValueError(
+                            f"{name}: under: '{arm.under}' is neither assistant, specified, personas, plain nor a specification"
+                        ) from error
+        return self
