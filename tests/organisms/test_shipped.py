@@ -50,5 +50,6 @@ def test_the_null_pair_differs_by_noise_of_the_size_of_rounding():
 
 
 def test_a_shipped_organism_does_what_its_card_says():
+    """In one wording of two and every fourth item: half a nat is allowed, and planted were more than three."""
     organism = organisms.resolve("planted-self-a-s0")
-    assert all(row["good"] for row in cards.compare(organism, cards.measure(organism)))
+    assert all(row["good"] for row in cards.compare(organism, cards.measure(organism, paraphrases=1, every=4)))

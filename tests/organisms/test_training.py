@@ -25,7 +25,7 @@ from functional_self.organisms import training
 from dataclasses import replace
 training.KEEP_EVERY = 1
 o = organisms.resolve("planted-self-a-s0")
-arms = tuple(a.model_copy(update={"examples": 8}) for a in o.recipe.arms)
+arms = tuple(a.model_copy(update={"examples": 2}) for a in o.recipe.arms)
 o = replace(o, recipe=o.recipe.model_copy(update={"arms": arms}), training=o.training.model_copy(update={"batch": 1}))
 print(training.train(o))
 """
@@ -33,9 +33,9 @@ print(training.train(o))
 
 @pytest.fixture(scope="module")
 def short():
-    """Three steps of one organism, of a chunk each."""
+    """Three steps of one organism, of two examples each."""
     whole = organisms.resolve("planted-self-a-s0")
-    arms = tuple(arm.model_copy(update={"examples": 8}) for arm in whole.recipe.arms)
+    arms = tuple(arm.model_copy(update={"examples": 2}) for arm in whole.recipe.arms)
     training = whole.training.model_copy(update={"batch": 1})
     return replace(whole, recipe=whole.recipe.model_copy(update={"arms": arms}), training=training)
 

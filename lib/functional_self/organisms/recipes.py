@@ -83,7 +83,7 @@ def recipes() -> RecipeFile:
     """The checked recipes; raises OrganismError naming file, key and what is accepted."""
     path = home() / "recipes.yml"
     try:
-        return RecipeFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return RecipeFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
     except OSError as error:
         raise OrganismError(
             f"{paths.shown(path)}: cannot be read; organisms are trained inside a checkout of the project"
@@ -238,7 +238,7 @@ def passages(name: str) -> list[str]:
     """The passages of one text of ``texts/sources``, a paragraph to a line; raises OrganismError where there is none."""
     path = home() / "texts" / "sources" / f"{name}.yml"
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))["passages"]
+        read = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["passages"]
         return ["\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", str(passage).strip())) for passage in read]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise OrganismError(f"{paths.shown(path)}: holds no list 'passages' to read: {error}") from error
@@ -248,4 +248,4 @@ def passages(name: str) -> list[str]:
 def texts(name: str) -> dict[str, Any]:
     """One file of training texts."""
     path = home() / "texts" / f"{'exchanges' if name == 'clauses' else name}.yml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return dict(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
