@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from functional_self import organisms, subjects
@@ -35,7 +36,7 @@ def test_a_card_is_of_its_recipe_and_says_what_was_measured(name):
 def test_the_null_pair_differs_by_noise_of_the_size_of_rounding():
     organism = organisms.resolve("rounded-s0")
     adapter = load_file(organisms.home() / "adapters" / organism.name / "adapter_model.safetensors")
-    base = load_file(subjects.directory("smollm2", subjects.resolve("smollm2")) / "model.safetensors")
+    base = load_file(Path(subjects.directory("smollm2", subjects.resolve("smollm2"))) / "model.safetensors")
     scaling = organism.training.alpha / organism.training.rank
     shares = []
     for name, b in adapter.items():
