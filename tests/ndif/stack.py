@@ -53,6 +53,7 @@ def environment(folder: Path) -> dict[str, str]:
         "NDIF_DEPLOYMENTS": "nnsight.modeling.transformers.TransformersModel:" + json.dumps(key),
         "NDIF_STATUS_TTL_S": "1",
         "NDIF_TEST_EXECUTED": str(folder / "executed"),
+        "NDIF_CPU_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
         "RAY_OVERRIDE_RESOURCES": '{"CPU": 8, "GPU": 1, "cuda_memory_bytes": 8000000000}',
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # the default of 15 starves the model beside other work
