@@ -25,6 +25,8 @@ def test_a_chapter_runs_on_the_real_subject(name, at_quick):
 
 SMALLER = {
     "01-void": ("-p", "twin_layers=1"),
+    "02-specification": ("-p", "twin_layers=1"),
+    "03-persistence": ("-p", "twin_layers=1"),
     "05-simulators": ("-p", "n_each=1", "-p", "n_tokens=20", "-p", "n_pairs=2"),
     "06-crosscoder": ("-p", "tokens=1500", "-p", "steps=40", "-p", "latents=128", "-p", "n_items=6"),
     "07-trajectories": (
