@@ -94,7 +94,8 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
             if (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
                 _keep(state, organism, model, optimiser, losses)
             advance(1)
-    _perturb(model, organism.recipe.noise)
+    if organism.recipe.noise:
+        _perturb(model, organism.recipe.noise)
     _write(where, organism, model, tokenizer, losses, steps, started)
     shutil.rmtree(state, ignore_errors=True)
     return where
@@ -185,7 +186,7 @@ def _perturb(model: Any, noise: float) -> None:
     s = alpha / r, as in LoRA; A is as it was initialised.
     """
     with torch.no_grad():
-        for module in (m for m in model.modules() if noise and hasattr(m, "lora_B")):
+        for module in (m for m in model.modules() if hasattr(m, "lora_B")):
             a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
             b.normal_()
             b *= noise * module.base_layer.weight.norm() / ((b @ a).norm() * module.scaling["default"])
