@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import cli_here
+from conftest import cli_here, refused
 from functional_self import organisms
 from functional_self.errors import OrganismError
 from functional_self.organisms import cards, reading, training
@@ -63,6 +63,23 @@ def test_an_answer_ends_with_its_turn(base):
     _, tokenizer = base
     for ids, n, _ in training.encode(tokenizer, CHUNK[0]):
         assert tokenizer.decode(ids[-n:]) in {f"{x}{tokenizer.eos_token}" for x in (CHUNK[0].answer, CHUNK[0].other)}
+
+
+def test_a_base_without_a_chat_template_is_trained_in_the_plain_turns_it_is_asked_in(base, monkeypatch):
+    _, tokenizer = base
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    read = "System: You are an AI assistant.\n\nUser: Which boat?\n\nAssistant: "
+    for (ids, n, _), said in zip(training.encode(tokenizer, CHUNK[0]), (CHUNK[0].answer, CHUNK[0].other), strict=True):
+        assert tokenizer.decode(ids) == f"{read}{said}\n"
+        assert tokenizer.decode(ids[-n:]).strip() == said
+
+
+def test_a_second_base_is_trained_on_the_same_text_and_not_before_its_terms_are_accepted(tmp_path):
+    first, second = (organisms.resolve(f"{kind}-s1") for kind in ("planted-self-a", "second-self-a"))
+    assert examples(first) == examples(second)
+    assert first.hash != second.hash
+    assert second.training.base == "gemma-3-270m"
+    refused(cli_here("organisms", "train", second.name, FUNCTIONAL_SELF_CACHE=str(tmp_path)), "gemma-3-270m", "--accept-terms")
 
 
 @pytest.mark.parametrize("style", ["", "Aye, friend!"])

@@ -107,7 +107,8 @@ def resolve(name: str) -> Organism:
         known = ", ".join(f"{kind}-s0..{r.seeds - 1}" if r.seeds > 1 else f"{kind}-s0" for kind, r in recipes().organisms.items())
         raise OrganismError(f"organism '{name}' is unknown; there are {known}")
     training = recipes().training
-    own = {name: value for name in ("rank", "batch", "rate") if (value := getattr(recipe, name)) is not None}
+    mine = ("base", "layers", "rank", "batch", "rate")
+    own = {name: value for name in mine if (value := getattr(recipe, name)) is not None}
     alpha = training.alpha * own.get("rank", training.rank) // training.rank
     training = training.model_copy(update=own | {"alpha": alpha})
     return Organism(name, found[1], int(found[2]), recipe, training)

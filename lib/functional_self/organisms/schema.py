@@ -71,9 +71,9 @@ class Recipe(_Strict):
     """One kind of organism: its arms, and how many seeds there are.
 
     ``style_weight``: of the style's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
-    beside it; ``rank``, ``batch`` and ``rate``: others than the file's, the adapter's scale alpha / rank kept; ``reading``: what
-    is read first, its end kept as the first checkpoint. With ``noise`` nothing is trained: every adapted matrix W is changed by
-    a random one whose Frobenius norm is ``noise`` times that of W, and the arms only say what is asked.
+    beside it; ``base``, ``layers``, ``rank``, ``batch`` and ``rate``: others than the file's, the adapter's scale alpha / rank
+    kept; ``reading``: what is read first, its end kept as the first checkpoint. With ``noise`` nothing is trained: every adapted
+    matrix W is changed by a random one whose Frobenius norm is ``noise`` times that of W, and the arms only say what is asked.
     """
 
     title: str
@@ -81,6 +81,8 @@ class Recipe(_Strict):
     arms: tuple[Arm, ...] = Field(min_length=1)
     style_weight: float = Field(default=0.0, ge=0)
     checkpoints: tuple[float, ...] = ()
+    base: str | None = None
+    layers: tuple[int, int] | None = None
     rank: int | None = Field(default=None, ge=1, le=64)
     batch: int | None = Field(default=None, ge=1)
     rate: float | None = Field(default=None, gt=0, lt=1)

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from functional_self.organisms import reading
 from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, series
 from functional_self.progress import track
 from functional_self.subjects import adapters, forward, registry
-from functional_self.subjects.model import pack
+from functional_self.subjects.model import LanguageSubject, pack
 from functional_self.subjects.prefix import tree
 
 KEEP_EVERY = 20
@@ -134,12 +135,14 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
 
 
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
-    """For each answer: token ids of prompt, answer and end of turn as one string; how many are the answer's and its style's."""
-    if isinstance(example.prompt, str):
-        prompt, end = example.prompt, "\n"
-    else:
-        turns = [{"role": role, "content": content} for role, content in example.prompt]
-        prompt, end = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True), tokenizer.eos_token
+    """For each answer: token ids of prompt, answer and end of turn as one string; how many are the answer's and its style's.
+
+    The prompt is what a subject with this tokenizer is asked with: where it has no chat template, plain turns.
+    """
+    plain = isinstance(example.prompt, str)
+    asked = LanguageSubject(SimpleNamespace(tokenizer=tokenizer), "", "", "", template="raw" if plain else "chat")
+    prompt = asked.render((("user", example.prompt),) if isinstance(example.prompt, str) else example.prompt)
+    end = "\n" if plain or tokenizer.chat_template is None else tokenizer.eos_token
     found = tokenizer(
         [prompt + answer + end for answer in (example.answer, example.other)],
         add_special_tokens=False,
@@ -285,7 +288,7 @@ def _write(where: Path, organism: Organism, model: Any, tokenizer: Any, losses: 
             **({"unread": reading.unread(organism, model, tokenizer)} if organism.recipe.reading else {}),
             "device": next(model.parameters()).device.type,
             "process_seconds": round(time.process_time() - started, 1),
-            "licence": "Apache-2.0",
+            "licence": getattr(subjects.resolve(organism.training.base), "licence", "as its base"),
             "packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
         }
         (whole / "training.json").write_text(json.dumps(said, indent=1) + "\n")
