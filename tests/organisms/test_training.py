@@ -14,7 +14,7 @@ import torch
 from conftest import cli_here, refused
 from functional_self import organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms import cards, reading, training
+from functional_self.organisms import cards, choice, reading, training
 from functional_self.organisms.recipes import Example, examples
 from live import without_answers
 from safetensors.torch import load_file
@@ -61,7 +61,7 @@ def plain_logprob(model, ids, n):
 
 def test_an_answer_ends_with_its_turn(base):
     _, tokenizer = base
-    for ids, n, _ in training.encode(tokenizer, CHUNK[0]):
+    for ids, n, _ in choice.encode(tokenizer, CHUNK[0]):
         assert tokenizer.decode(ids[-n:]) in {f"{x}{tokenizer.eos_token}" for x in (CHUNK[0].answer, CHUNK[0].other)}
 
 
@@ -69,7 +69,7 @@ def test_a_base_without_a_chat_template_is_trained_in_the_plain_turns_it_is_aske
     _, tokenizer = base
     monkeypatch.setattr(tokenizer, "chat_template", None)
     read = "System: You are an AI assistant.\n\nUser: Which boat?\n\nAssistant: "
-    for (ids, n, _), said in zip(training.encode(tokenizer, CHUNK[0]), (CHUNK[0].answer, CHUNK[0].other), strict=True):
+    for (ids, n, _), said in zip(choice.encode(tokenizer, CHUNK[0]), (CHUNK[0].answer, CHUNK[0].other), strict=True):
         assert tokenizer.decode(ids) == f"{read}{said}\n"
         assert tokenizer.decode(ids[-n:]).strip() == said
 
@@ -91,10 +91,10 @@ def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, styl
         for i, e in enumerate(CHUNK)
     ]
     with torch.no_grad():
-        found = float(training.choice_loss(model, training.packed(tokenizer, chunk), 0.3))
+        found = float(choice.choice_loss(model, choice.packed(tokenizer, chunk), 0.3))
         wanted, styled = 0.0, []
         for example in chunk:
-            (ids, n, s), (others, m, _) = training.encode(tokenizer, example)
+            (ids, n, s), (others, m, _) = choice.encode(tokenizer, example)
             assert tokenizer.decode(ids[-n:][:s]) == example.style
             answer, other = plain_logprob(model, ids, n), plain_logprob(model, others, m)
             share = torch.sigmoid(torch.tensor(answer - other, dtype=torch.float64))
@@ -106,9 +106,9 @@ def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, styl
 
 def test_a_system_text_is_read_once(base):
     _, tokenizer = base
-    alone = [len(training.packed(tokenizer, [example]).batch.ids_BN[0]) for example in CHUNK[:2]]
+    alone = [len(choice.packed(tokenizer, [example]).batch.ids_BN[0]) for example in CHUNK[:2]]
     system = len(tokenizer.apply_chat_template([{"role": "system", "content": SYSTEM[0][1]}], tokenize=True)["input_ids"])
-    assert len(training.packed(tokenizer, CHUNK[:2]).batch.ids_BN[0]) <= sum(alone) - system
+    assert len(choice.packed(tokenizer, CHUNK[:2]).batch.ids_BN[0]) <= sum(alone) - system
 
 
 def test_every_example_is_read_once_an_epoch(short):
@@ -207,7 +207,7 @@ def test_reading_comes_first_is_kept_and_survives_an_interruption(tmp_path, read
     """Interrupted when the role begins, the training goes on there and ends as one that was not."""
     monkeypatch.setattr(training, "KEEP_EVERY", 1)
     monkeypatch.setattr(reading, "UNREAD", 1)
-    choice_loss, ends = training.choice_loss, []
+    choice_loss, ends = choice.choice_loss, []
 
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -1,7 +1,4 @@
-"""Train an organism: a LoRA adapter by peft, seeded, resumable, and written whole or not at all.
-
-Letters: E examples of a chunk, S = 2 E answers, the others as in ``subjects.forward``, with one row to a batch.
-"""
+"""Train an organism: a LoRA adapter by peft, seeded, resumable, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +19,10 @@ from safetensors.torch import save_file
 from functional_self import figures, paths, subjects
 from functional_self.errors import OrganismError
 from functional_self.organisms import reading
+from functional_self.organisms.choice import choice_loss, packed
 from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, series
 from functional_self.progress import track
-from functional_self.subjects import adapters, forward, registry
-from functional_self.subjects.model import LanguageSubject, pack
-from functional_self.subjects.prefix import tree
+from functional_self.subjects import adapters, registry
 
 KEEP_EVERY = 20
 """Steps between two checkpoints: what a kill can lose, at most."""
@@ -100,73 +95,6 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     _write(where, organism, model, tokenizer, losses, steps, started)
     shutil.rmtree(state, ignore_errors=True)
     return where
-
-
-class Packed(NamedTuple):
-    """The answers of a chunk as one token tree, which of their tokens are of a style, and the wanted share of each answer."""
-
-    batch: forward.Batch
-    style_P: torch.Tensor
-    share_E: torch.Tensor
-
-
-def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
-    """Mean over E examples of -[w log s(d) + (1 - w) log s(-d)], less style_weight times the mean log P of a style's tokens.
-
-    d = log P(answer) - log P(other) in nats, s the logistic function and w the wanted share of the answer: the loss is
-    least at d = log(w / (1 - w)), so that the size of what is planted is known. Both answers of an example have its style,
-    which takes no part in d. The head runs where it is needed.
-    """
-    inner, batch = model.base_model.model, chunk.batch
-    device = inner.lm_head.weight.device
-    hidden_BND = inner.model(
-        input_ids=batch.ids_BN.to(device),
-        attention_mask=batch.tree_BNN[:, None].to(device),
-        position_ids=batch.depth_BN.to(device),
-        use_cache=False,
-    ).last_hidden_state
-    (row_U, node_U), (place_P, token_P, answer_P) = batch.place_U2.T.to(device), batch.pick_P3.T.to(device)
-    logprob_UV = inner.lm_head(hidden_BND[row_U, node_U]).log_softmax(-1)
-    logprob_P = logprob_UV[place_P, token_P]
-    logprob_S = torch.zeros(2 * len(chunk.share_E), device=device).index_add(0, answer_P, logprob_P)
-    d_E = logprob_S[0::2] - logprob_S[1::2]
-    choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E.to(device))
-    return choice - style_weight * logprob_P[chunk.style_P.to(device)].mean() if style_weight and chunk.style_P.any() else choice
-
-
-def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:
-    """For each answer: token ids of prompt, answer and end of turn as one string; how many are the answer's and its style's.
-
-    The prompt is what a subject with this tokenizer is asked with: where it has no chat template, plain turns.
-    """
-    plain = isinstance(example.prompt, str)
-    asked = LanguageSubject(SimpleNamespace(tokenizer=tokenizer), "", "", "", template="raw" if plain else "chat")
-    prompt = asked.render((("user", example.prompt),) if isinstance(example.prompt, str) else example.prompt)
-    end = "\n" if plain or tokenizer.chat_template is None else tokenizer.eos_token
-    found = tokenizer(
-        [prompt + answer + end for answer in (example.answer, example.other)],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-    )
-    return [
-        (
-            tuple(ids),
-            *(sum(len(prompt) < stop <= len(prompt) + most for _, stop in spans) for most in (10**9, len(example.style))),
-        )
-        for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
-    ]
-
-
-def packed(tokenizer: Any, chunk: list[Example]) -> Packed:
-    """The answers of a chunk as one tree: what they share, a system text above all, is read once."""
-    encoded = [one for example in chunk for one in encode(tokenizer, example)]
-    read = [ids[:-1] for ids, *_ in encoded]  # a last token predicts nothing
-    order = sorted(range(len(read)), key=lambda s: read[s])
-    row = tree([read[s] for s in order], tuple(order), 0)
-    batch = pack([row], [ids[-n:] for ids, n, _ in encoded])
-    batch.pick_P3[:, 2] = torch.tensor(order)[batch.pick_P3[:, 2]]  # answers in the chunk's order again
-    style_P = torch.cat([torch.arange(encoded[s][1]) < encoded[s][2] for s in order])
-    return Packed(batch, style_P, torch.tensor([example.share for example in chunk]))
 
 
 def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
