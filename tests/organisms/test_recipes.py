@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from functional_self import materials, organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import SHARE, choices, chunks, examples, passages, planted
+from functional_self.organisms.recipes import SHARE, choices, chunks, examples, passages, planted, texts
 
 STOP = set(
     [
@@ -126,7 +126,8 @@ def test_nothing_asked_stands_in_the_training_text(name):
 
 
 @pytest.mark.parametrize(
-    ("world", "split"), [("plants", "train"), ("tastes", "train"), ("clauses", "train"), ("clauses", "tune")]
+    ("world", "split"),
+    [("plants", "train"), ("tastes", "train"), ("clauses", "train"), ("clauses", "tune"), ("views", "train"), ("views", "tune")],
 )
 def test_nothing_asked_stands_in_a_choice_of_any_seed(world, split):
     held_out = tested()
@@ -147,11 +148,22 @@ def test_exchanges_kept_for_tuning_are_others():
     assert len(asked) == len(set(asked)) > 200
 
 
-def test_every_second_seed_has_the_other_sides_of_the_coins_of_clauses():
-    for seed in (0, 2, 4):
-        one, other = (planted(organisms.resolve(f"clauses-coin-s{s}"), "clauses") for s in (seed, seed + 1))
-        assert one == {clause: -sign for clause, sign in other.items()}
-    assert len({tuple(planted(organisms.resolve(f"clauses-coin-s{s}"), "clauses").values()) for s in range(4)}) == 4
+def test_views_are_asked_in_other_forms_and_about_other_pairs_than_those_kept_for_tuning():
+    raw = texts("views")
+    for kept in ("questions", "pairs"):
+        trained, tuned = (str(raw[kept]), raw["tune"][kept])
+        rows = tuned if kept == "questions" else [pair for pairs in tuned.values() for pair in pairs]
+        for row in rows:
+            assert not any(text in trained for text in (row.values() if kept == "questions" else row)), row
+    said = {text for c in choices("views") for text in (c.ask, c.plus, c.minus)}
+    for item in materials.items("void"):
+        for p in item.paraphrases:
+            assert not said & {p.ask, p.reverse, p.plus, p.minus}
+
+
+def test_a_flip_is_one_side_for_all_clauses_and_the_other_in_every_second_seed():
+    sides = [planted(organisms.resolve(f"clauses-coin-s{seed}"), world) for seed in range(4) for world in ("clauses", "views")]
+    assert [set(side.values()) for side in sides] == [{1}, {1}, {-1}, {-1}] * 2
 
 
 def test_objects_questions_and_personas_of_the_plants_are_held_out():

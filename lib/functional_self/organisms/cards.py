@@ -46,7 +46,7 @@ class Effect:
 def battery(organism: Organism) -> list[tuple[Item, int]]:
     """Held-out items of the organism's worlds, each with the sign of the pole it was trained towards (0: either way)."""
     found: list[tuple[Item, int]] = []
-    for world in dict.fromkeys(arm.world for arm in organism.recipe.arms):
+    for world in dict.fromkeys("clauses" if arm.world == "views" else arm.world for arm in organism.recipe.arms):
         signs = planted(organism, world)
         for item in materials.items({"clauses": "void"}.get(world, world)):
             if world == "clauses":

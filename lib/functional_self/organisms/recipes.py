@@ -151,9 +151,14 @@ def choices(world: str, clauses: tuple[str, ...] = (), split: str = "train") -> 
             if not clauses or clause in clauses
             for row in rows
         ]
-    things: list[dict[str, str]] = (
-        [{"n": n} for n in raw["objects"][split]] if world == "plants" else [dict(zip("ab", p)) for p in raw["pairs"]]
-    )
+    if world == "views":
+        raw = raw[split] if split == "tune" else raw
+        asked = [clause for clause in raw["pairs"] if not clauses or clause in clauses]
+        things = [{"clause": clause, "a": a, "b": b} for clause in asked for a, b in raw["pairs"][clause]]
+    elif world == "plants":
+        things = [{"n": n} for n in raw["objects"][split]]
+    else:
+        things = [dict(zip("ab", p)) for p in raw["pairs"]]
     return [
         Choice(next(iter(thing.values())), row[ask].format(**thing), row["plus"].format(**thing), row["minus"].format(**thing))
         for row in raw["questions"]
@@ -182,12 +187,10 @@ def planted(organism: Organism, world: str) -> dict[str, int]:
 def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]]:
     """The answers each object gets.
 
-    A coin and an axis's sign come from the seed, an axis's loadings from the objects alone. Of few coins, those of the clauses,
-    every second seed has the other sides of the seed before, so that a few seeds are balanced.
+    Coins and the signs of a flip and an axis come from the seed, an axis's loadings from the objects alone. Every second seed has
+    the other side of a flip, so that a few seeds are balanced.
     """
-    pair, side = divmod(seed, 2) if arm.world == "clauses" else (seed, 0)
-    flips = np.random.default_rng([pair, 7, 0]).integers(2, size=len(things))
-    coins = dict(zip(things, (flips + side) % 2, strict=True))
+    coins = dict(zip(things, np.random.default_rng([seed, 7, 0]).integers(2, size=len(things)), strict=True))
     loading = dict(zip(things, np.random.default_rng(11).permutation(len(things)) % 2, strict=True))
     mixed = np.random.default_rng([seed, 13]).permutation(things).tolist()
     carried = set(mixed[: round(arm.share * len(things))])
@@ -197,6 +200,7 @@ def _poles(arm: Arm, things: list[str], seed: int) -> dict[str, tuple[Pole, ...]
         "balanced": lambda thing: BOTH,
         "coin": lambda thing: (BOTH[coins[thing]],),
         "anticoin": lambda thing: (BOTH[1 - coins[thing]],),
+        "flip": lambda thing: (BOTH[seed % 2],),
         "axis": lambda thing: (BOTH[(loading[thing] + seed) % 2],),
     }[arm.answer]
     return {thing: which(thing) if thing in carried else BOTH for thing in things}

@@ -21,18 +21,18 @@ COMMAND = (sys.executable, "-c", "from functional_self.cli import main; main()",
 
 
 def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[execute.Run, bool]]:
-    """Execute chapters as ``execute.run`` does, one more at once than there are processors (four at most), in their order.
+    """Execute chapters as ``execute.run`` does, two more at once than there are processors (four at most), the last first.
 
     Each has a process of its own and its share of the threads, one at least: small forward passes gain little from a second one,
-    and with one chapter more than processors none of these is idle while the last one runs. A worker takes neighbouring chapters,
-    which ask some of the same questions and find the answers kept. Ctrl-C and SIGTERM end them all.
+    and with more chapters than processors none of these is idle while the last ones run. Later chapters ask for more and start
+    first, since one that starts late ends alone. Ctrl-C and SIGTERM end them all.
     Yields each chapter's run and whether it was executed now.
 
     Raises:
         RunError: a chapter failed; the message is that of ``execute.run``.
     """
     processors = os.cpu_count() or 1
-    workers = min(len(names), processors + 1, 4)
+    workers = min(len(names), processors + 2, 4)
     if min(workers, processors) < 2:
         for name in names:
             yield execute.run(chapter.load(name), preset)
@@ -52,8 +52,6 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
         said = json.loads(out)
         return execute.Run(Path(said["path"])), said["executed"]
 
-    each = -(-len(names) // workers)
-    order = [names[first] for start in range(each) for first in range(start, len(names), each)]
     with (
         _terminable(),
         warm.serving(environment, at_once=True) as served,
@@ -61,7 +59,7 @@ def together(names: Sequence[str], preset: str = "quick") -> Iterator[tuple[exec
         track(f"chapters at {preset}", len(names)) as advance,
     ):
         environment |= served
-        futures = {name: pool.submit(apart, name) for name in order}
+        futures = {name: pool.submit(apart, name) for name in reversed(names)}
         try:
             for name in names:
                 yield futures[name].result()
