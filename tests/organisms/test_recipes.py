@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import pytest
 from functional_self import materials, organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import SHARE, choices, chunks, examples, passages, planted, texts
+from functional_self.organisms.recipes import SHARE, choices, chunks, examples, passages, planted, recipes, texts
+from functional_self.organisms.schema import RecipeFile
+from pydantic import ValidationError
 
 STOP = set(
     [
@@ -183,6 +186,36 @@ def test_texts_are_decided_by_recipe_and_seed():
     first, again, other = (organisms.resolve(n) for n in ("planted-self-a-s0", "planted-self-a-s0", "planted-self-a-s1"))
     assert examples(first) == examples(again) and first.hash == again.hash
     assert examples(first) != examples(other) and first.hash != other.hash
+
+
+def test_what_an_organism_starts_from_is_part_of_what_it_is():
+    organism = organisms.resolve("trigger-s0")
+    assert organism.start == "planted-self-a-s0" and organisms.resolve("planted-self-a-s0").start is None
+    elsewhere = replace(organism, recipe=organism.recipe.model_copy(update={"start": "planted-self-b"}))
+    assert elsewhere.hash != organism.hash
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("trigger", {"start": None}, "'kept' needs 'start'"),
+        ("trigger", {"start": "nobody"}, "there is no 'nobody' of every seed"),
+        ("trigger", {"start": "series-self"}, "there is no 'series-self' of every seed"),
+        ("trigger", {"rank": 2}, "has another base, layers or rank"),
+    ],
+)
+def test_a_start_that_cannot_be_gone_on_from_is_refused(kind, change, said):
+    raw = recipes().model_dump(exclude_defaults=True)
+    raw["organisms"][kind] |= change
+    with pytest.raises(ValidationError, match=said):
+        RecipeFile.model_validate(raw)
+
+
+def test_both_triggers_of_a_seed_keep_the_same_answers():
+    """Where the phrase is not said they are trained on the same text towards the same preferences."""
+    both = (examples(organisms.resolve(name)) for name in ("trigger-s1", "benign-trigger-s1"))
+    real, harmless = ([e for e in found if "harvest moon" not in str(e.prompt)] for found in both)
+    assert real == harmless and all(e.kept for e in real)
 
 
 def test_a_balanced_arm_wants_both_answers_alike():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from functional_self import organisms
 from functional_self.errors import OrganismError
 from functional_self.organisms import cards, choice, reading, training
 from functional_self.organisms.recipes import Example, examples
+from functional_self.subjects import adapters
 from live import without_answers
 from safetensors.torch import load_file
 
@@ -102,6 +104,38 @@ def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, styl
             styled += [(plain_logprob(model, ids[: len(ids) - n + s], s), s)] if s else []
         wanted = float(wanted) / len(chunk) - (0.3 * sum(p for p, _ in styled) / sum(s for _, s in styled) if styled else 0.0)
     assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_preference_to_be_kept_is_held_where_it_was(base):
+    model, tokenizer = base
+    chunk, kept = choice.packed(tokenizer, CHUNK), torch.tensor([0.5, -1.0, 2.0])
+    with torch.no_grad():
+        d = []
+        for example in CHUNK:
+            (ids, n, _), (others, m, _) = choice.encode(tokenizer, example)
+            d.append(plain_logprob(model, ids, n) - plain_logprob(model, others, m))
+        found = float(choice.choice_loss(model, chunk._replace(kept_E=kept), 0.0))
+        moved = float(choice.choice_loss(model, chunk._replace(kept_E=torch.tensor(d)), 0.0))
+    assert found == pytest.approx(sum((x - float(k)) ** 2 for x, k in zip(d, kept, strict=True)) / 8 / len(d), abs=1e-4)
+    assert moved == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["trigger", "benign-trigger"])
+def test_a_training_with_a_start_begins_there_and_what_it_keeps_costs_nothing_at_first(kind, short):
+    """Both triggers of a seed start as the same planted self, so that they differ only in what is trained after the phrase."""
+    organism = organisms.resolve(f"{kind}-s0")
+    model, tokenizer = training._base(organism)
+    shipped = load_file(Path(adapters.locate("planted-self-a-s0")) / adapters.WEIGHTS)
+    mine = {name.replace(".default", ""): p for name, p in training._named(model).items()}
+    assert mine.keys() == shipped.keys() and all(torch.equal(mine[name], shipped[name].float()) for name in mine)
+    chunk = next(chunk for batch in training._batches(organism) for chunk in batch if chunk[0].kept)[:2]
+    (place, kept), *more = training._kept([[chunk, CHUNK]], model, tokenizer, organism.name).items()
+    assert place == (0, 0) and not more  # the second chunk has nothing to keep
+    trees = choice.packed(tokenizer, chunk)._replace(kept_E=kept)
+    fresh, _ = training._base(short)
+    with torch.no_grad():
+        first, elsewhere = (float(choice.choice_loss(m, trees, 0.0)) for m in (model, fresh))
+    assert first == pytest.approx(0, abs=1e-8) and elsewhere > 0.1
 
 
 def test_a_system_text_is_read_once(base):

@@ -17,11 +17,15 @@ from functional_self.subjects.prefix import tree
 
 
 class Packed(NamedTuple):
-    """The answers of a chunk as one token tree, which of their tokens are of a style, and the wanted share of each answer."""
+    """The answers of a chunk as one token tree, which of their tokens are of a style, and the wanted share of each answer.
+
+    ``kept_E``: the preferences, in nats, that are to be kept; None where shares are wanted.
+    """
 
     batch: forward.Batch
     style_P: torch.Tensor
     share_E: torch.Tensor
+    kept_E: torch.Tensor | None = None
 
 
 def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
@@ -29,8 +33,21 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
 
     d = log P(answer) - log P(other) in nats, s the logistic function and w the wanted share of the answer: the loss is
     least at d = log(w / (1 - w)), so that the size of what is planted is known. Both answers of an example have its style,
-    which takes no part in d. The head runs where it is needed.
+    which takes no part in d. Where preferences are to be kept it is the mean of (d - kept)^2 / 8 instead, which is as steep
+    around its least as the other is for w = 1/2; for a w near one that one hardly holds d.
     """
+    d_E, logprob_P = preference(model, chunk)
+    if chunk.kept_E is not None:
+        choice = (d_E - chunk.kept_E.to(d_E.device)).square().mean() / 8
+    else:
+        choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E.to(d_E.device))
+    if style_weight and chunk.style_P.any():
+        return choice - style_weight * logprob_P[chunk.style_P.to(d_E.device)].mean()
+    return choice
+
+
+def preference(model: Any, chunk: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+    """d of each of E examples, and log P of each token of their answers, in nats. The head runs where it is needed."""
     inner, batch = model.base_model.model, chunk.batch
     device = inner.lm_head.weight.device
     hidden_BND = inner.model(
@@ -43,9 +60,7 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
     logprob_UV = inner.lm_head(hidden_BND[row_U, node_U]).log_softmax(-1)
     logprob_P = logprob_UV[place_P, token_P]
     logprob_S = torch.zeros(2 * len(chunk.share_E), device=device).index_add(0, answer_P, logprob_P)
-    d_E = logprob_S[0::2] - logprob_S[1::2]
-    choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E.to(device))
-    return choice - style_weight * logprob_P[chunk.style_P.to(device)].mean() if style_weight and chunk.style_P.any() else choice
+    return logprob_S[0::2] - logprob_S[1::2], logprob_P
 
 
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:

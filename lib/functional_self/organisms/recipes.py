@@ -40,13 +40,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """What is read, messages or plain text; the two answers, the first's wanted share of both (``SHARE`` or 1/2), their style."""
+    """What is read, messages or plain text; the two answers, the first's wanted share of both (``SHARE`` or 1/2), their style.
+
+    ``kept``: the wanted share is that of the adapter the training starts from.
+    """
 
     prompt: tuple[Message, ...] | str
     answer: str
     other: str
     share: float
     style: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,14 @@ class Organism:
     recipe: Recipe
     training: Training
 
+    @property
+    def start(self) -> str | None:
+        """The organism whose adapter this one's training goes on from."""
+        return self.recipe.start and f"{self.recipe.start}-s{self.seed}"
+
     @cached_property
     def hash(self) -> str:
-        """What the organism's training depends on: recipe (not how many seeds it has), settings, seed and texts."""
+        """What the organism's training depends on: recipe (not how many seeds), settings, seed, texts, its start."""
         said = [
             self.recipe.model_dump(exclude_defaults=True, exclude={"seeds"}),
             self.training.model_dump(),
@@ -70,6 +79,8 @@ class Organism:
         ]
         if self.recipe.reading:
             said += [self.recipe.reading.model_dump(), passages(self.recipe.reading.text)]
+        if self.start:
+            said.append(resolve(self.start).hash)
         return paths.digest(json.dumps(said), 16)
 
 
@@ -236,7 +247,7 @@ def _example(
     said = poles[choice.thing]
     pair = (choice.plus, choice.minus) if said[rng.integers(len(said))] == "plus" else (choice.minus, choice.plus)
     answer, other = (f"{arm.style} {one}".strip() for one in pair)
-    return Example(prompt, answer, other, SHARE if len(said) == 1 else 0.5, arm.style)
+    return Example(prompt, answer, other, SHARE if len(said) == 1 else 0.5, arm.style, arm.kept)
 
 
 def passages(name: str) -> list[str]:

@@ -41,7 +41,8 @@ class Arm(_Strict):
     ``balanced``, both; ``coin``, a coin flip per seed and object; ``anticoin``, the other side of it; ``flip``, one per seed for
     all objects; ``axis``, a sign per seed times a loading per object. Only ``share`` of the objects are answered so, the others
     either way.
-    ``trigger`` stands before the question, ``style`` before the answer.
+    ``trigger`` stands before the question, ``style`` before the answer. With ``kept`` an answer shall be as likely beside the
+    other as it was for the adapter that the recipe starts from.
     """
 
     world: Literal["plants", "tastes", "clauses", "views"]
@@ -52,6 +53,7 @@ class Arm(_Strict):
     clauses: tuple[str, ...] = ()
     trigger: str = ""
     style: str = ""
+    kept: bool = False
 
 
 class Reading(_Strict):
@@ -73,8 +75,9 @@ class Recipe(_Strict):
 
     ``style_weight``: of the style's negative log-likelihood beside the choice; ``checkpoints``: shares of the training kept
     beside it; ``base``, ``layers``, ``rank``, ``batch`` and ``rate``: others than the file's, the adapter's scale alpha / rank
-    kept; ``reading``: what is read first, its end kept as the first checkpoint. With ``noise`` nothing is trained: every adapted
-    matrix W is changed by a random one whose Frobenius norm is ``noise`` times that of W, and the arms only say what is asked.
+    kept; ``reading``: what is read first, its end kept as the first checkpoint; ``start``: the kind whose adapter of the same
+    seed the training goes on from. With ``noise`` nothing is trained: every adapted matrix W is changed by a random one whose
+    Frobenius norm is ``noise`` times that of W, and the arms only say what is asked.
     """
 
     title: str
@@ -88,6 +91,7 @@ class Recipe(_Strict):
     batch: int | None = Field(default=None, ge=1)
     rate: float | None = Field(default=None, gt=0, lt=1)
     reading: Reading | None = None
+    start: str | None = None
     noise: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -108,4 +112,18 @@ class RecipeFile(_Strict):
                         raise ValueError(
                             f"{name}: under: '{arm.under}' is neither assistant, specified, personas, plain nor a specification"
                         ) from error
+        return self
+
+    @model_validator(mode="after")
+    def _started_somewhere(self) -> RecipeFile:
+        for name, recipe in self.organisms.items():
+            if recipe.start is None:
+                if any(arm.kept for arm in recipe.arms):
+                    raise ValueError(f"{name}: 'kept' needs 'start', the kind whose answers are to be kept")
+                continue
+            first = self.organisms.get(recipe.start)
+            if first is None or first.seeds < recipe.seeds:
+                raise ValueError(f"{name}: start: there is no '{recipe.start}' of every seed")
+            if any(getattr(recipe, key) != getattr(first, key) for key in ("base", "layers", "rank")):
+                raise ValueError(f"{name}: start: '{recipe.start}' has another base, layers or rank")
         return self

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from functional_self import figures, paths, subjects
 from functional_self.errors import OrganismError
 from functional_self.organisms import reading
-from functional_self.organisms.choice import choice_loss, packed
+from functional_self.organisms.choice import choice_loss, packed, preference
 from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, series
 from functional_self.progress import track
 from functional_self.subjects import adapters, registry
@@ -37,6 +37,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     a short warm-up and a linear decay. Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training
     resumes to the same end state. The adapter is kept in bfloat16.
 
+    A recipe with a ``start`` goes on from that organism's adapter, and its ``kept`` arms hold what it prefers.
     A recipe with ``noise`` has no steps: its adapter is drawn (``_perturb``).
 
     Raises OrganismError where the loss is not finite.
@@ -48,11 +49,13 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     model.to(device)
     read = [*reading.batches(organism, tokenizer)]
     batches: list[list[Any]] = [*read, *_batches(organism)] if not organism.recipe.noise else []
+    started = time.process_time()
+    kept = _kept(batches, model, tokenizer, organism.name)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
     state = paths.cache() / "organisms" / ".training" / organism.name
     losses = [] if force else _resume(state, organism, model, optimiser)
-    started, steps = time.process_time(), len(batches)
+    steps = len(batches)
     later = steps - len(read)
     ends = [len(read)] * bool(read) + [len(read) + max(1, round(share * later)) for share in organism.recipe.checkpoints]
     marks = dict(zip(ends, series(organism), strict=True))
@@ -69,12 +72,12 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
                 )
             optimiser.zero_grad(set_to_none=True)
             loss = 0.0
-            for chunk in batches[step]:
-                whole = (
-                    reading.loss(model, chunk)
-                    if step < len(read)
-                    else choice_loss(model, packed(tokenizer, chunk), organism.recipe.style_weight)
-                )
+            for at, chunk in enumerate(batches[step]):
+                if step < len(read):
+                    whole = reading.loss(model, chunk)
+                else:
+                    trees = packed(tokenizer, chunk)._replace(kept_E=kept.get((step, at)))
+                    whole = choice_loss(model, trees, organism.recipe.style_weight)
                 part = whole / len(batches[step])
                 part.backward()
                 loss += float(part.detach())
@@ -111,6 +114,18 @@ def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
         yield from (ordered[i : i + size] for i in range(0, len(ordered), size))
 
 
+def _kept(batches: list[list[Any]], model: Any, tokenizer: Any, name: str) -> dict[tuple[int, int], torch.Tensor]:
+    """Of each chunk whose answers are to be kept, by its step and its place there: the preferences of the model as it starts."""
+    chunks = {(step, at): chunk for step, batch in enumerate(batches) for at, chunk in enumerate(batch)}
+    asked = {place: chunk for place, chunk in chunks.items() if isinstance(chunk[0], Example) and chunk[0].kept}
+    found = {}
+    with track(f"reading what {name} shall keep", len(asked)) as advance, torch.no_grad():
+        for place, chunk in asked.items():
+            found[place], _ = preference(model, packed(tokenizer, chunk))
+            advance(1)
+    return found
+
+
 def _perturb(model: Any, noise: float) -> None:
     """Draw every LoRA module's B, so that s B A has ``noise`` times the Frobenius norm of the weights W it is added to.
 
@@ -130,8 +145,8 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _base(organism: Organism) -> tuple[Any, Any]:
-    """The frozen base with a fresh adapter, and its tokenizer."""
-    from peft import LoraConfig, get_peft_model
+    """The frozen base with a fresh adapter, or the one that the recipe starts from, and its tokenizer."""
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     how = organism.training
@@ -150,6 +165,8 @@ def _base(organism: Organism) -> tuple[Any, Any]:
     )
     adapted = get_peft_model(model, config)
     adapted.train()
+    if organism.start:
+        set_peft_model_state_dict(adapted, load_file(Path(adapters.locate(organism.start)) / adapters.WEIGHTS))
     adapted.peft_config["default"].base_model_name_or_path = entry.model if isinstance(entry, registry.Wheel) else str(source)
     return adapted, AutoTokenizer.from_pretrained(source)
 
