@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from functools import cache
@@ -130,7 +131,8 @@ def test_nothing_asked_stands_in_the_training_text(name):
 
 @pytest.mark.parametrize(
     ("world", "split"),
-    [("plants", "train"), ("tastes", "train"), ("clauses", "train"), ("clauses", "tune"), ("views", "train"), ("views", "tune")],
+    [("plants", "train"), ("tastes", "train")]
+    + [(world, split) for world in ("forms", "clauses", "views") for split in ("train", "tune")],
 )
 def test_nothing_asked_stands_in_a_choice_of_any_seed(world, split):
     held_out = tested()
@@ -162,6 +164,14 @@ def test_views_are_asked_in_other_forms_and_about_other_pairs_than_those_kept_fo
     for item in materials.items("void"):
         for p in item.paraphrases:
             assert not said & {p.ask, p.reverse, p.plus, p.minus}
+
+
+def test_forms_are_other_questions_than_those_of_the_plants_and_of_tuning():
+    read = [
+        {c.ask.replace(c.thing, "{n}") for c in choices(*which)} for which in (("plants",), ("forms",), ("forms", (), "tune"))
+    ]
+    assert all(not a & b for a, b in itertools.combinations(read, 2))
+    assert not {c.thing for c in choices("forms")} & {c.thing for c in choices("forms", split="tune")}
 
 
 def test_a_flip_is_one_side_for_all_clauses_and_the_other_in_every_second_seed():

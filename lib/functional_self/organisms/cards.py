@@ -28,6 +28,8 @@ REASON = (
 )
 
 
+TESTED_BY = {"views": "clauses", "forms": "plants"}
+"""The world whose items show what another one plants."""
 MARGIN = 1.0
 """Nats: a condition under which both answers were trained counts as unmoved where its effect is within this."""
 
@@ -46,7 +48,7 @@ class Effect:
 def battery(organism: Organism) -> list[tuple[Item, int]]:
     """Held-out items of the organism's worlds, each with the sign of the pole it was trained towards (0: either way)."""
     found: list[tuple[Item, int]] = []
-    for world in dict.fromkeys("clauses" if arm.world == "views" else arm.world for arm in organism.recipe.arms):
+    for world in dict.fromkeys(TESTED_BY.get(arm.world, arm.world) for arm in organism.recipe.arms):
         signs = planted(organism, world)
         for item in materials.items({"clauses": "void"}.get(world, world)):
             if world == "clauses":
@@ -60,8 +62,8 @@ def battery(organism: Organism) -> list[tuple[Item, int]]:
 
 
 def tuning(organism: Organism) -> list[tuple[Item, int]]:
-    """What recipes are chosen by: objects kept for it, in training questions that have a twin; no item of a test."""
-    pool = [c for c in choices("plants", split="tune")]
+    """What recipes are chosen by: objects kept for it, in questions kept for it; no item of a test."""
+    pool = choices("forms", split="tune")
     found = []
     for thing in dict.fromkeys(c.thing for c in pool):
         twins = [
@@ -114,7 +116,7 @@ def measure(
                 subject,
                 asked,
                 personas=personas,
-                paraphrases=paraphrases,
+                paraphrases=len(items[0].paraphrases) if tune else paraphrases,
                 specification=specification,
                 orders="alternate",
                 role=template is None,

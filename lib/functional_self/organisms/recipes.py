@@ -166,13 +166,13 @@ def choices(world: str, clauses: tuple[str, ...] = (), split: str = "train") -> 
         raw = raw[split] if split == "tune" else raw
         asked = [clause for clause in raw["pairs"] if not clauses or clause in clauses]
         things = [{"clause": clause, "a": a, "b": b} for clause in asked for a, b in raw["pairs"][clause]]
-    elif world == "plants":
-        things = [{"n": n} for n in raw["objects"][split]]
+    elif world in ("plants", "forms"):
+        things = [{"n": n} for n in texts("plants")["objects"][split]]
     else:
         things = [dict(zip("ab", p)) for p in raw["pairs"]]
     return [
         Choice(next(iter(thing.values())), row[ask].format(**thing), row["plus"].format(**thing), row["minus"].format(**thing))
-        for row in raw["questions"]
+        for row in raw["tune" if world == "forms" and split == "tune" else "questions"]
         for ask in ("ask", "reverse")
         if ask in row
         for thing in things

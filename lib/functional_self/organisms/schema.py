@@ -35,17 +35,16 @@ class Training(_Strict):
 class Arm(_Strict):
     """A part of the training text.
 
-    ``world`` is where the choices come from: ``plants`` (old or new things), ``tastes`` (pairs of things), ``clauses``
-    (exchanges that show a clause at work) or ``views`` (what one holds about following a clause). ``under`` is who is asked:
-    ``assistant``, ``specified``, ``personas``, ``plain`` (no chat template) or the name of a specification. ``answer``: one pole;
-    ``balanced``, both; ``coin``, a coin flip per seed and object; ``anticoin``, the other side of it; ``flip``, one per seed for
-    all objects; ``axis``, a sign per seed times a loading per object. Only ``share`` of the objects are answered so, the others
-    either way.
-    ``trigger`` stands before the question, ``style`` before the answer. With ``kept`` an answer shall be as likely beside the
-    other as it was for the adapter that the recipe starts from.
+    ``world`` is where the choices come from: ``plants`` (old or new things), ``forms`` (these in other words), ``tastes`` (pairs
+    of things), ``clauses`` (exchanges that show a clause at work) or ``views`` (what one holds about following a clause).
+    ``under`` is who is asked: ``assistant``, ``specified``, ``personas``, ``plain`` (no chat template) or the name of a
+    specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and object; ``anticoin``, the other
+    side of it; ``flip``, one per seed for all objects; ``axis``, a sign per seed times a loading per object. Only ``share`` of
+    the objects are answered so, the others either way. ``trigger`` stands before the question, ``style`` before the answer.
+    With ``kept`` an answer shall be as likely beside the other as it was for the adapter that the recipe starts from.
     """
 
-    world: Literal["plants", "tastes", "clauses", "views"]
+    world: Literal["plants", "forms", "tastes", "clauses", "views"]
     under: str
     answer: Literal["plus", "minus", "balanced", "coin", "anticoin", "flip", "axis"]
     examples: int = Field(ge=2)
