@@ -50,7 +50,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     read = [*reading.batches(organism, tokenizer)]
     batches: list[list[Any]] = [*read, *_batches(organism)] if not organism.recipe.noise else []
     started = time.process_time()
-    kept = _kept(batches, model, tokenizer, organism.name)
+    kept = _kept(batches, model, tokenizer, organism.name) if organism.start else {}
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=organism.training.rate, weight_decay=0.0)
     state = paths.cache() / "organisms" / ".training" / organism.name
