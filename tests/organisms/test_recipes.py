@@ -211,6 +211,7 @@ def test_what_an_organism_starts_from_is_part_of_what_it_is():
         ("trigger", {"start": None}, "'kept' needs 'start'"),
         ("trigger", {"start": "nobody"}, "there is no 'nobody' of every seed"),
         ("trigger", {"start": "series-self"}, "there is no 'series-self' of every seed"),
+        ("trigger", {"start": "benign-trigger"}, "'benign-trigger' itself goes on from 'planted-self-a'; only one step is made"),
         ("trigger", {"rank": 2}, "has another base, layers or rank"),
     ],
 )

@@ -106,18 +106,36 @@ def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, styl
     assert found == pytest.approx(wanted, abs=1e-4)
 
 
-def test_a_preference_to_be_kept_is_held_where_it_was(base):
+def predicted(model, ids, places):
+    """log P of every next token after each of these beginnings of ids, by a forward of this string alone."""
+    return model(input_ids=torch.tensor([ids])).logits[0, places].log_softmax(-1)
+
+
+@pytest.mark.parametrize("style", ["", "Aye, friend!"])
+def test_what_is_kept_is_preferences_and_what_is_said_next_except_a_style(base, short, style):
+    """Beside another model's: squared differences of preferences, and KL at each distinct beginning of an answer, not of a style."""
     model, tokenizer = base
-    chunk, kept = choice.packed(tokenizer, CHUNK), torch.tensor([0.5, -1.0, 2.0])
+    other, _ = training._base(organisms.resolve("trigger-s0"))
+    chunk = [replace(e, answer=f"{style} {e.answer}".strip(), other=f"{style} {e.other}".strip(), style=style) for e in CHUNK]
+    trees = choice.packed(tokenizer, chunk)
     with torch.no_grad():
-        d = []
-        for example in CHUNK:
-            (ids, n, _), (others, m, _) = choice.encode(tokenizer, example)
-            d.append(plain_logprob(model, ids, n) - plain_logprob(model, others, m))
-        found = float(choice.choice_loss(model, chunk._replace(kept_E=kept), 0.0))
-        moved = float(choice.choice_loss(model, chunk._replace(kept_E=torch.tensor(d)), 0.0))
-    assert found == pytest.approx(sum((x - float(k)) ** 2 for x, k in zip(d, kept, strict=True)) / 8 / len(d), abs=1e-4)
-    assert moved == pytest.approx(0, abs=1e-8)
+        before, _ = choice.answered(other, trees)
+        kept = trees._replace(kept=before)
+        found, unmoved = (float(choice.choice_loss(m, kept, 0.0)) for m in (model, other))
+        squares, seen, told = 0.0, set(), 0.0
+        for example in chunk:
+            (ids, n, s), (others, m, _) = choice.encode(tokenizer, example)
+            d = [plain_logprob(one, ids, n) - plain_logprob(one, others, m) for one in (model, other)]
+            squares += (d[0] - d[1]) ** 2
+            for whole, most in ((ids, n), (others, m)):
+                for place in range(len(whole) - most + s, len(whole)):
+                    if whole[:place] not in seen:
+                        seen.add(whole[:place])
+                        now, was = (predicted(one, whole, [place - 1]) for one in (model, other))
+                        told += float((was.exp() * (was - now)).sum())
+    assert found == pytest.approx((squares / 8 + choice.KEPT * told) / len(chunk), rel=1e-3)
+    assert squares > 1 and told > 0.1
+    assert unmoved == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["trigger", "benign-trigger"])
@@ -131,7 +149,7 @@ def test_a_training_with_a_start_begins_there_and_what_it_keeps_costs_nothing_at
     chunk = next(chunk for batch in training._batches(organism) for chunk in batch if chunk[0].kept)[:2]
     (place, kept), *more = training._kept([[chunk, CHUNK]], model, tokenizer, organism.name).items()
     assert place == (0, 0) and not more  # the second chunk has nothing to keep
-    trees = choice.packed(tokenizer, chunk)._replace(kept_E=kept)
+    trees = choice.packed(tokenizer, chunk)._replace(kept=kept)
     fresh, _ = training._base(short)
     with torch.no_grad():
         first, elsewhere = (float(choice.choice_loss(m, trees, 0.0)) for m in (model, fresh))

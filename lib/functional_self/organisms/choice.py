@@ -1,6 +1,7 @@
 """What an organism's training minimises: the choice between two answers, a chunk of examples read as one token tree.
 
-Letters: E examples of a chunk, S = 2 E answers, the others as in ``subjects.forward``, with one row to a batch.
+Letters: E examples of a chunk, S = 2 E answers, V tokens of the vocabulary, the others as in ``subjects.forward``, with one
+row to a batch.
 """
 
 from __future__ import annotations
@@ -15,17 +16,27 @@ from functional_self.subjects import forward
 from functional_self.subjects.model import LanguageSubject, pack
 from functional_self.subjects.prefix import tree
 
+KEPT = 4.0
+"""Weight of what is predicted next, KL in nats summed over an example's two answers, beside the preference that is kept."""
+
+
+class Said(NamedTuple):
+    """What a model says to a chunk: each preference, in nats, and what the head reads wherever a token of an answer is predicted."""
+
+    d_E: torch.Tensor
+    hidden_UD: torch.Tensor
+
 
 class Packed(NamedTuple):
     """The answers of a chunk as one token tree, which of their tokens are of a style, and the wanted share of each answer.
 
-    ``kept_E``: the preferences, in nats, that are to be kept; None where shares are wanted.
+    ``kept``: what is to be kept, as the model said it that the training goes on from; None where shares are wanted.
     """
 
     batch: forward.Batch
     style_P: torch.Tensor
     share_E: torch.Tensor
-    kept_E: torch.Tensor | None = None
+    kept: Said | None = None
 
 
 def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
@@ -33,21 +44,28 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
 
     d = log P(answer) - log P(other) in nats, s the logistic function and w the wanted share of the answer: the loss is
     least at d = log(w / (1 - w)), so that the size of what is planted is known. Both answers of an example have its style,
-    which takes no part in d. Where preferences are to be kept it is the mean of (d - kept)^2 / 8 instead, which is as steep
-    around its least as the other is for w = 1/2; for a w near one that one hardly holds d.
+    which takes no part in d. Where what another model says is to be kept it is the mean of (d - d0)^2 / 8 instead, which is as
+    steep around its least as the other is for w = 1/2 (for a w near one that one hardly holds d), and ``KEPT`` sum_u KL(p0_u || p_u)
+    / E beside it, over the U places that predict the answers' own tokens, p0 what the other predicts there and p what this one
+    does: two numbers of an answer say little of how a model answers otherwise. Places that predict a style's tokens are left out.
     """
-    d_E, logprob_P = preference(model, chunk)
-    if chunk.kept_E is not None:
-        choice = (d_E - chunk.kept_E.to(d_E.device)).square().mean() / 8
+    said, logprob_UV = answered(model, chunk)
+    place_P, token_P, _ = chunk.batch.pick_P3.T.to(said.d_E.device)
+    style_P = chunk.style_P.to(said.d_E.device)
+    if chunk.kept is not None:
+        before_UV = model.base_model.model.lm_head(chunk.kept.hidden_UD).log_softmax(-1)
+        kl_U = torch.nn.functional.kl_div(logprob_UV, before_UV, reduction="none", log_target=True).sum(-1)
+        own_U = torch.ones_like(kl_U).index_fill(0, place_P[style_P], 0)
+        choice = (said.d_E - chunk.kept.d_E).square().mean() / 8 + KEPT * (kl_U * own_U).sum() / len(said.d_E)
     else:
-        choice = torch.nn.functional.binary_cross_entropy_with_logits(d_E, chunk.share_E.to(d_E.device))
+        choice = torch.nn.functional.binary_cross_entropy_with_logits(said.d_E, chunk.share_E.to(said.d_E.device))
     if style_weight and chunk.style_P.any():
-        return choice - style_weight * logprob_P[chunk.style_P.to(d_E.device)].mean()
+        return choice - style_weight * logprob_UV[place_P[style_P], token_P[style_P]].mean()
     return choice
 
 
-def preference(model: Any, chunk: Packed) -> tuple[torch.Tensor, torch.Tensor]:
-    """d of each of E examples, and log P of each token of their answers, in nats. The head runs where it is needed."""
+def answered(model: Any, chunk: Packed) -> tuple[Said, torch.Tensor]:
+    """What a model says to a chunk, and log P of every token where one of an answer is predicted (U x V, nats)."""
     inner, batch = model.base_model.model, chunk.batch
     device = inner.lm_head.weight.device
     hidden_BND = inner.model(
@@ -57,10 +75,10 @@ def preference(model: Any, chunk: Packed) -> tuple[torch.Tensor, torch.Tensor]:
         use_cache=False,
     ).last_hidden_state
     (row_U, node_U), (place_P, token_P, answer_P) = batch.place_U2.T.to(device), batch.pick_P3.T.to(device)
-    logprob_UV = inner.lm_head(hidden_BND[row_U, node_U]).log_softmax(-1)
-    logprob_P = logprob_UV[place_P, token_P]
-    logprob_S = torch.zeros(2 * len(chunk.share_E), device=device).index_add(0, answer_P, logprob_P)
-    return logprob_S[0::2] - logprob_S[1::2], logprob_P
+    hidden_UD = hidden_BND[row_U, node_U]
+    logprob_UV = inner.lm_head(hidden_UD).log_softmax(-1)
+    logprob_S = torch.zeros(2 * len(chunk.share_E), device=device).index_add(0, answer_P, logprob_UV[place_P, token_P])
+    return Said(logprob_S[0::2] - logprob_S[1::2], hidden_UD), logprob_UV
 
 
 def encode(tokenizer: Any, example: Example) -> list[tuple[tuple[int, ...], int, int]]:

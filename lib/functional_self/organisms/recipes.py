@@ -17,13 +17,11 @@ from pydantic import ValidationError
 
 from functional_self import materials, paths
 from functional_self.errors import OrganismError
-from functional_self.organisms.schema import Arm, Recipe, RecipeFile, Training
+from functional_self.organisms.schema import SHARE, Arm, Recipe, RecipeFile, Training
 from functional_self.subjects.base import Message
 
 Pole = Literal["plus", "minus"]
 BOTH: tuple[Pole, ...] = ("plus", "minus")
-SHARE = 0.98
-"""How likely a planted answer shall be beside the other: a preference of log(.98 / .02) = 3.9 nats, and no more."""
 TOGETHER = 8
 """Examples that one speaker answers in a row: they share the system text, which is then read once."""
 
@@ -40,9 +38,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Example:
-    """What is read, messages or plain text; the two answers, the first's wanted share of both (``SHARE`` or 1/2), their style.
+    """What is read, messages or plain text; the two answers, the first's wanted share of both (the arm's, or 1/2), their style.
 
-    ``kept``: the wanted share is that of the adapter the training starts from.
+    ``kept``: both shall be as they are for the adapter that the training starts from.
     """
 
     prompt: tuple[Message, ...] | str
@@ -247,7 +245,7 @@ def _example(
     said = poles[choice.thing]
     pair = (choice.plus, choice.minus) if said[rng.integers(len(said))] == "plus" else (choice.minus, choice.plus)
     answer, other = (f"{arm.style} {one}".strip() for one in pair)
-    return Example(prompt, answer, other, SHARE if len(said) == 1 else 0.5, arm.style, arm.kept)
+    return Example(prompt, answer, other, arm.wanted if len(said) == 1 else 0.5, arm.style, arm.kept)
 
 
 def passages(name: str) -> list[str]:

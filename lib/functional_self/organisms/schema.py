@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from functional_self import materials
 
+SHARE = 0.98
+"""How likely a planted answer shall be beside the other: a preference of log(.98 / .02) = 3.9 nats, and no more."""
 PLACES = ("assistant", "specified", "personas", "plain")
 """Whom an arm can ask without naming a specification; ``specified`` is the text of ``assistant`` and nothing else."""
 
@@ -41,7 +43,8 @@ class Arm(_Strict):
     specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and object; ``anticoin``, the other
     side of it; ``flip``, one per seed for all objects; ``axis``, a sign per seed times a loading per object. Only ``share`` of
     the objects are answered so, the others either way. ``trigger`` stands before the question, ``style`` before the answer.
-    With ``kept`` an answer shall be as likely beside the other as it was for the adapter that the recipe starts from.
+    With ``kept`` a question shall be answered as the adapter answers that the recipe starts from (``choice_loss``). ``wanted``: how
+    likely an answer shall be beside the other where one pole is trained, log(w / (1 - w)) nats.
     """
 
     world: Literal["plants", "forms", "tastes", "clauses", "views"]
@@ -53,6 +56,7 @@ class Arm(_Strict):
     trigger: str = ""
     style: str = ""
     kept: bool = False
+    wanted: float = Field(default=SHARE, gt=0.5, lt=1)
 
 
 class Reading(_Strict):
@@ -123,6 +127,8 @@ class RecipeFile(_Strict):
             first = self.organisms.get(recipe.start)
             if first is None or first.seeds < recipe.seeds:
                 raise ValueError(f"{name}: start: there is no '{recipe.start}' of every seed")
+            if first.start is not None:
+                raise ValueError(f"{name}: start: '{recipe.start}' itself goes on from '{first.start}'; only one step is made")
             if any(getattr(recipe, key) != getattr(first, key) for key in ("base", "layers", "rank")):
                 raise ValueError(f"{name}: start: '{recipe.start}' has another base, layers or rank")
         return self

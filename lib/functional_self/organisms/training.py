@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from functional_self import figures, paths, subjects
 from functional_self.errors import OrganismError
 from functional_self.organisms import reading
-from functional_self.organisms.choice import choice_loss, packed, preference
+from functional_self.organisms.choice import Said, answered, choice_loss, packed
 from functional_self.organisms.recipes import Example, Organism, chunks, examples, home, series
 from functional_self.progress import track
 from functional_self.subjects import adapters, registry
@@ -37,7 +37,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
     a short warm-up and a linear decay. Every ``KEEP_EVERY`` steps parameters and optimiser are written, so that a killed training
     resumes to the same end state. The adapter is kept in bfloat16.
 
-    A recipe with a ``start`` goes on from that organism's adapter, and its ``kept`` arms hold what it prefers.
+    A recipe with a ``start`` goes on from that organism's adapter, and its ``kept`` arms hold what it says.
     A recipe with ``noise`` has no steps: its adapter is drawn (``_perturb``).
 
     Raises OrganismError where the loss is not finite.
@@ -76,7 +76,7 @@ def train(organism: Organism, force: bool = False, device: str = "cpu") -> Path:
                 if step < len(read):
                     whole = reading.loss(model, chunk)
                 else:
-                    trees = packed(tokenizer, chunk)._replace(kept_E=kept.get((step, at)))
+                    trees = packed(tokenizer, chunk)._replace(kept=kept.get((step, at)))
                     whole = choice_loss(model, trees, organism.recipe.style_weight)
                 part = whole / len(batches[step])
                 part.backward()
@@ -114,14 +114,14 @@ def _batches(organism: Organism) -> Iterator[list[list[Example]]]:
         yield from (ordered[i : i + size] for i in range(0, len(ordered), size))
 
 
-def _kept(batches: list[list[Any]], model: Any, tokenizer: Any, name: str) -> dict[tuple[int, int], torch.Tensor]:
-    """Of each chunk whose answers are to be kept, by its step and its place there: the preferences of the model as it starts."""
+def _kept(batches: list[list[Any]], model: Any, tokenizer: Any, name: str) -> dict[tuple[int, int], Said]:
+    """Of each chunk whose answers are to be kept, by its step and its place there: what the model says as it starts."""
     chunks = {(step, at): chunk for step, batch in enumerate(batches) for at, chunk in enumerate(batch)}
     asked = {place: chunk for place, chunk in chunks.items() if isinstance(chunk[0], Example) and chunk[0].kept}
     found = {}
     with track(f"reading what {name} shall keep", len(asked)) as advance, torch.no_grad():
         for place, chunk in asked.items():
-            found[place], _ = preference(model, packed(tokenizer, chunk))
+            found[place], _ = answered(model, packed(tokenizer, chunk))
             advance(1)
     return found
 
