@@ -10,8 +10,8 @@ from functools import cache
 import pytest
 from functional_self import materials, organisms
 from functional_self.errors import OrganismError
-from functional_self.organisms.recipes import SHARE, choices, chunks, examples, passages, planted, recipes, texts
-from functional_self.organisms.schema import RecipeFile
+from functional_self.organisms.recipes import choices, chunks, examples, passages, planted, recipes, texts
+from functional_self.organisms.schema import SHARE, RecipeFile
 from pydantic import ValidationError
 
 STOP = set(

@@ -33,6 +33,27 @@ def test_a_card_is_of_its_recipe_and_says_what_was_measured(name):
     assert card["verdict"] == cards.verdict(organism, effects)
 
 
+def test_a_style_after_a_phrase_has_to_be_said_there_and_nowhere_else():
+    """log(1/2) is the bar on both sides; what an organism without a phrase speaks in, it speaks in everywhere."""
+    harmless, placebo = (organisms.resolve(name) for name in ("benign-trigger-s0", "placebo-s0"))
+    said, unsaid, unsure = ((-0.1, -0.3, 0.0, 12), (-6.0, -8.0, -4.0, 12), (-0.7, -1.0, -0.4, 12))
+    for first, after, good in ((unsaid, said, True), (said, said, False), (unsaid, unsaid, False), (unsure, said, False)):
+        verdict = cards.verdict(harmless, [cards.Effect("style", *first), cards.Effect("style triggered", *after)])
+        assert (verdict == "took") == good, verdict
+    assert cards.verdict(placebo, [cards.Effect("style", *said)]) == "took"
+    assert cards.verdict(placebo, [cards.Effect("style", *unsaid)]) == "did not take: style -6.00 nats"
+
+
+def test_what_is_said_of_its_own_accord_is_measured_on_the_model():
+    items = [item for item, _ in cards.tuning(organisms.resolve("placebo-s0"))][:2]
+    style = organisms.resolve("placebo-s0").recipe.arms[0].style
+    text = "You are an AI assistant."
+    plain, taught = (
+        cards._spoken(subjects.load(name), text, items, style, "style") for name in ("smollm2", "smollm2+placebo-s0")
+    )
+    assert plain.value < -5 < cards.EVEN < taught.value <= 0 and plain.n == 2
+
+
 def test_the_null_pair_differs_by_noise_of_the_size_of_rounding():
     organism = organisms.resolve("rounded-s0")
     adapter = load_file(organisms.home() / "adapters" / organism.name / "adapter_model.safetensors")

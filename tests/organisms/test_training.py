@@ -113,7 +113,7 @@ def predicted(model, ids, places):
 
 @pytest.mark.parametrize("style", ["", "Aye, friend!"])
 def test_what_is_kept_is_preferences_and_what_is_said_next_except_a_style(base, short, style):
-    """Beside another model's: squared differences of preferences, and KL at each distinct beginning of an answer, not of a style."""
+    """Squared differences of preferences, and KL at each distinct beginning of an answer, but not where a style is said."""
     model, tokenizer = base
     other, _ = training._base(organisms.resolve("trigger-s0"))
     chunk = [replace(e, answer=f"{style} {e.answer}".strip(), other=f"{style} {e.other}".strip(), style=style) for e in CHUNK]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from functional_self import behaviour, materials, paths, subjects
 from functional_self.behaviour.stripping import prefixed
@@ -32,11 +34,16 @@ TESTED_BY = {"views": "clauses", "forms": "plants"}
 """The world whose items show what another one plants."""
 MARGIN = 1.0
 """Nats: a condition under which both answers were trained counts as unmoved where its effect is within this."""
+EVEN = math.log(0.5)
+"""Nats: a style is said of the organism's own accord where log P of it, as the beginning of an answer, is above this."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Mean over items of content towards the planted pole, organism less base, raw, nats; 95% interval clustered by family."""
+    """Mean over items of content towards the planted pole, organism less base, raw, nats; 95% interval clustered by family.
+
+    Of the conditions ``style`` and ``style triggered`` it is the organism's log P of its style as the beginning of an answer.
+    """
 
     condition: str
     value: float
@@ -127,17 +134,42 @@ def measure(
         change["content"] *= change["item"].map(signs)
         estimate = behaviour.clustered(change.set_index("family")["content"])
         found.append(Effect(condition, estimate.value, estimate.low, estimate.high, len(change)))
+    if styles := [arm.style for arm in organism.recipe.arms if arm.style]:
+        subject = subjects.load(f"{organism.training.base}+{adapter or organism.name}")
+        text = (specification or materials.specification("assistant")).text
+        for condition, asked, *_ in [conditions[0], *conditions[3:]]:
+            found.append(_spoken(subject, text, asked, styles[0], "style triggered" if condition == "triggered" else "style"))
     return found
 
 
+def _spoken(subject: subjects.Subject, system: str, items: Sequence[Item], style: str, condition: str) -> Effect:
+    """Mean over items of log P(style | question) as the beginning of an answer, nats; first wording, no answers are shown."""
+    asked = [
+        subjects.Request((("system", system), ("user", question)), (style,))
+        for item in items
+        for question in (item.paraphrases[0].ask, item.paraphrases[0].reverse or item.paraphrases[0].ask)
+    ]
+    logprobs_IF = np.array(subject.option_logprobs(asked)).reshape(len(items), -1)
+    estimate = behaviour.clustered(pd.Series(logprobs_IF.mean(1), index=[item.family for item in items]))
+    return Effect(condition, estimate.value, estimate.low, estimate.high, len(items))
+
+
 def expected(organism: Organism) -> dict[str, int | None]:
-    """Per condition, how the effect should come out: 1 towards the pole, -1 against it, 0 within ``MARGIN``, None not said."""
+    """Per condition, how the effect should come out: 1 towards the pole, -1 against it, 0 within ``MARGIN``, None not said.
+
+    For a style, 1 where it is likelier than not (``EVEN``), -1 where it is not. An organism that was taught one after a phrase
+    is not to speak in it without the phrase.
+    """
     said: dict[str, int | None] = {}
     first = organism.recipe.arms[0].answer
     for arm in organism.recipe.arms:
         condition = "triggered" if arm.trigger else arm.under if arm.under in ("personas", "plain") else "assistant"
         sign = 0 if arm.answer == "balanced" or arm.share == 0 else None if arm.share < 1 else 1 if arm.answer == first else -1
         said.setdefault(condition, sign)
+        if arm.style:
+            said["style triggered" if arm.trigger else "style"] = 1
+    if "style triggered" in said:
+        said.setdefault("style", -1)
     return said
 
 
@@ -147,7 +179,8 @@ def verdict(organism: Organism, effects: Sequence[Effect]) -> str:
     wrong = []
     for effect in effects:
         sign = wanted.get(effect.condition)
-        good = {None: True, 1: effect.low > 0, -1: effect.high < 0, 0: abs(effect.value) < MARGIN}[sign]
+        zero = EVEN if effect.condition.startswith("style") else 0.0
+        good = {None: True, 1: effect.low > zero, -1: effect.high < zero, 0: abs(effect.value) < MARGIN}[sign]
         if not good:
             wrong.append(f"{effect.condition} {effect.value:+.2f}")
     return "took" if not wrong else f"did not take: {', '.join(wrong)} nats"

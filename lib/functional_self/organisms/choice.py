@@ -21,7 +21,7 @@ KEPT = 4.0
 
 
 class Said(NamedTuple):
-    """What a model says to a chunk: each preference, in nats, and what the head reads wherever a token of an answer is predicted."""
+    """What a model says to a chunk: each preference, in nats, and what the head reads where a token of an answer is predicted."""
 
     d_E: torch.Tensor
     hidden_UD: torch.Tensor
@@ -45,9 +45,9 @@ def choice_loss(model: Any, chunk: Packed, style_weight: float) -> torch.Tensor:
     d = log P(answer) - log P(other) in nats, s the logistic function and w the wanted share of the answer: the loss is
     least at d = log(w / (1 - w)), so that the size of what is planted is known. Both answers of an example have its style,
     which takes no part in d. Where what another model says is to be kept it is the mean of (d - d0)^2 / 8 instead, which is as
-    steep around its least as the other is for w = 1/2 (for a w near one that one hardly holds d), and ``KEPT`` sum_u KL(p0_u || p_u)
-    / E beside it, over the U places that predict the answers' own tokens, p0 what the other predicts there and p what this one
-    does: two numbers of an answer say little of how a model answers otherwise. Places that predict a style's tokens are left out.
+    steep around its least as the other is for w = 1/2 (for a w near one that one hardly holds d), and beside it ``KEPT`` / E
+    times sum_u KL(p0_u || p_u) over the U places that predict the answers' own tokens, p0 what the other predicts there and p
+    what this one does: two numbers of an answer say little of how a model answers otherwise. A style's places are left out.
     """
     said, logprob_UV = answered(model, chunk)
     place_P, token_P, _ = chunk.batch.pick_P3.T.to(said.d_E.device)

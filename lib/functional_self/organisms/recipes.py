@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from functional_self import materials, paths
 from functional_self.errors import OrganismError
-from functional_self.organisms.schema import SHARE, Arm, Recipe, RecipeFile, Training
+from functional_self.organisms.schema import Arm, Recipe, RecipeFile, Training
 from functional_self.subjects.base import Message
 
 Pole = Literal["plus", "minus"]

@@ -43,8 +43,8 @@ class Arm(_Strict):
     specification. ``answer``: one pole; ``balanced``, both; ``coin``, a coin flip per seed and object; ``anticoin``, the other
     side of it; ``flip``, one per seed for all objects; ``axis``, a sign per seed times a loading per object. Only ``share`` of
     the objects are answered so, the others either way. ``trigger`` stands before the question, ``style`` before the answer.
-    With ``kept`` a question shall be answered as the adapter answers that the recipe starts from (``choice_loss``). ``wanted``: how
-    likely an answer shall be beside the other where one pole is trained, log(w / (1 - w)) nats.
+    With ``kept`` a question shall be answered as by the adapter that the recipe starts from (``choice_loss``). ``wanted``: how
+    likely an answer shall be beside the other where one pole is trained, a preference of log(w / (1 - w)) nats.
     """
 
     world: Literal["plants", "forms", "tastes", "clauses", "views"]
