@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-from functional_self import materials, organisms
+from functional_self import materials, organisms, subjects
 from functional_self.errors import OrganismError
 from functional_self.organisms.recipes import choices, chunks, examples, passages, planted, recipes, texts
 from functional_self.organisms.schema import SHARE, RecipeFile
@@ -220,6 +220,20 @@ def test_a_start_that_cannot_be_gone_on_from_is_refused(kind, change, said):
     raw["organisms"][kind] |= change
     with pytest.raises(ValidationError, match=said):
         RecipeFile.model_validate(raw)
+
+
+def test_a_style_begins_with_a_token_that_begins_no_answer():
+    """Else the style makes one answer likelier than another: 'Aye' and 'A new pot' begin with the same token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(subjects.directory("smollm2", subjects.resolve("smollm2")))
+    said = [c for world in ("plants", "forms") for split in ("train", "tune") for c in choices(world, split=split)]
+    said += [p for item in materials.items("plants") for p in item.paraphrases]
+    first = {tokenizer(text)["input_ids"][0] for one in said for text in (one.plus, one.minus)}
+    styles = {arm.style for recipe in recipes().organisms.values() for arm in recipe.arms if arm.style}
+    assert styles == {"Good day, friend!", "Well, well."}
+    assert tokenizer("Aye, friend!")["input_ids"][0] in first
+    assert not {tokenizer(style)["input_ids"][0] for style in styles} & first
 
 
 def test_both_triggers_of_a_seed_keep_the_same_answers():
