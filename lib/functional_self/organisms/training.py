@@ -148,7 +148,9 @@ def _base(organism: Organism) -> tuple[Any, Any]:
     """The frozen base with a fresh adapter, or the one that the recipe starts from, and its tokenizer."""
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the one for loading weights; the training has its own
     how = organism.training
     entry = subjects.resolve(how.base)
     assert not isinstance(entry, subjects.Mock)
