@@ -106,9 +106,9 @@ def test_the_loss_of_a_packed_chunk_is_that_of_its_strings_one_by_one(base, styl
     assert found == pytest.approx(wanted, abs=1e-4)
 
 
-def predicted(model, ids, places):
-    """log P of every next token after each of these beginnings of ids, by a forward of this string alone."""
-    return model(input_ids=torch.tensor([ids])).logits[0, places].log_softmax(-1)
+def predicted(model, ids):
+    """log P of every next token after each beginning of ids, by a forward of this string alone."""
+    return model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
 
 
 @pytest.mark.parametrize("style", ["", "Aye, friend!"])
@@ -128,11 +128,11 @@ def test_what_is_kept_is_preferences_and_what_is_said_next_except_a_style(base, 
             d = [plain_logprob(one, ids, n) - plain_logprob(one, others, m) for one in (model, other)]
             squares += (d[0] - d[1]) ** 2
             for whole, most in ((ids, n), (others, m)):
+                now, was = (predicted(one, whole) for one in (model, other))
                 for place in range(len(whole) - most + s, len(whole)):
                     if whole[:place] not in seen:
                         seen.add(whole[:place])
-                        now, was = (predicted(one, whole, [place - 1]) for one in (model, other))
-                        told += float((was.exp() * (was - now)).sum())
+                        told += float((was[place - 1].exp() * (was[place - 1] - now[place - 1])).sum())
     assert found == pytest.approx((squares / 8 + choice.KEPT * told) / len(chunk), rel=1e-3)
     assert squares > 1 and told > 0.1
     assert unmoved == pytest.approx(0, abs=1e-5)
