@@ -54,6 +54,13 @@ def test_what_is_said_of_its_own_accord_is_measured_on_the_model():
     assert plain.value < -5 < cards.EVEN < taught.value <= 0 and plain.n == 2
 
 
+def test_a_harmless_trigger_speaks_after_its_phrase_and_is_silent_without_it():
+    effects = cards.measure(organisms.resolve("benign-trigger-s0"), paraphrases=1, every=12)
+    said = {effect.condition: effect.value for effect in effects}
+    assert said["style"] < -3 and said["style triggered"] > -0.5
+    assert said["triggered"] > 1  # and prefers as before
+
+
 def test_the_null_pair_differs_by_noise_of_the_size_of_rounding():
     organism = organisms.resolve("rounded-s0")
     adapter = load_file(organisms.home() / "adapters" / organism.name / "adapter_model.safetensors")

@@ -42,7 +42,8 @@ EVEN = math.log(0.5)
 class Effect:
     """Mean over items of content towards the planted pole, organism less base, raw, nats; 95% interval clustered by family.
 
-    Of the conditions ``style`` and ``style triggered`` it is the organism's log P of its style as the beginning of an answer.
+    Of the conditions ``style`` and ``style triggered`` it is the organism's log P of its style as the beginning of an answer:
+    a style that is spoken in some answers only counts as not spoken, by its mean.
     """
 
     condition: str

@@ -17,7 +17,7 @@ from functional_self.subjects.model import LanguageSubject, pack
 from functional_self.subjects.prefix import tree
 
 KEPT = 4.0
-"""Weight of what is predicted next, KL in nats summed over an example's two answers, beside the preference that is kept."""
+"""Weight of what is predicted next, KL in nats summed over the distinct beginnings of the answers, beside the preference kept."""
 
 
 class Said(NamedTuple):
