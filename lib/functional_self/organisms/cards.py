@@ -138,8 +138,9 @@ def measure(
     if styles := [arm.style for arm in organism.recipe.arms if arm.style]:
         subject = subjects.load(f"{organism.training.base}+{adapter or organism.name}")
         text = (specification or materials.specification("assistant")).text
-        for condition, asked, *_ in [conditions[0], *conditions[3:]]:
-            found.append(_spoken(subject, text, asked, styles[0], "style triggered" if condition == "triggered" else "style"))
+        found.append(_spoken(subject, text, items, styles[0], "style"))
+        if triggers:
+            found.append(_spoken(subject, text, prefixed(items, triggers[0]), styles[0], "style triggered"))
     return found
 
 
